@@ -17,7 +17,7 @@ use bindery::env::{
 };
 use bindery::iommu::pgtable::{Config, Lpae64, PageTable, TablePages};
 use bindery::iommu::{
-    DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation, map_each_run,
+    DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
 };
 use bindery::mem::{BuddyAllocator, OutOfMemory, PageAllocator, PageRequest, PageRun};
 
@@ -270,8 +270,7 @@ impl Translation for MemoryDomain {
         runs: &mut dyn Iterator<Item = (PhysAddr, u64)>,
         prot: Prot,
     ) -> Result<(), (u64, MapError)> {
-        let mut table = self.table.lock();
-        map_each_run(iova, runs, |at, phys, len| table.map(at, phys, len, prot))
+        self.table.lock().map_runs(iova, runs, prot)
     }
 
     fn remove(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<bool, MapError> {

@@ -61,11 +61,10 @@ promises! {
 const MAX_KEPT: usize = 64;
 
 /// Checks that one owner has counted without others, until they are [published](Promises::publish): by `check_in` after 4,096 of
-/// them, and by the owner when it ends. A violation is recorded at once.
+/// one promise, and by the owner when it ends. A violation is recorded at once.
 #[derive(Default, Debug)]
 pub(crate) struct CheckTally {
     counts: [u32; Promise::COUNT],
-    sum: u32,
 }
 
 impl CheckTally {
@@ -99,9 +98,9 @@ impl Promises {
         holds: bool,
         detail: impl FnOnce() -> String,
     ) {
-        tally.counts[promise as usize] += 1;
-        tally.sum += 1;
-        if tally.sum == CheckTally::MOST {
+        let count = &mut tally.counts[promise as usize];
+        *count += 1;
+        if *count == CheckTally::MOST {
             self.publish(tally);
         }
         if !holds {
@@ -127,7 +126,6 @@ impl Promises {
                 count.fetch_add(u64::from(core::mem::take(own)), Ordering::Relaxed);
             }
         }
-        tally.sum = 0;
     }
 
     /// Number of checks of `promise`.

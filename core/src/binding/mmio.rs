@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::marker::PhantomData;
 
-use super::{Entry, ResourceKind, RundownGuard, UnwindCtx};
+use super::{Entry, ResourceKind, UnwindCtx};
 use crate::addr::PhysAddr;
 use crate::claim::Claim;
 use crate::env::{Io, IoError, Width};
@@ -34,9 +34,18 @@ impl Region {
         Arc::new(Self { io, base, claim, in_group, last: AtomicU64::new(0) })
     }
 
-    /// Starts an access by a handle that cannot outlive the binding.
-    fn enter_within_binding(&self) -> Result<Option<RundownGuard<'_>>, IoError> {
-        if self.in_group { self.claim.enter().map(Some).ok_or(IoError::Gone) } else { Ok(None) }
+    /// Reads a register of a group, by a handle that cannot outlive the binding.
+    #[cold]
+    fn read_in_group(&self, offset: u64, width: Width) -> Result<u64, IoError> {
+        let _inside = self.claim.enter().ok_or(IoError::Gone)?;
+        self.io.read(offset, width)
+    }
+
+    /// Writes a register of a group, by a handle that cannot outlive the binding.
+    #[cold]
+    fn write_in_group(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
+        let _inside = self.claim.enter().ok_or(IoError::Gone)?;
+        self.io.write(offset, width, value)
     }
 
     /// Records the start of an access, for reports of a long wait. A single store: the list of active users that other
@@ -63,6 +72,7 @@ macro_rules! accessors {
         /// # Errors
         ///
         /// [`IoError::Bad`] outside the window or misaligned, [`IoError::Gone`] once the registers are gone.
+        #[inline]
         pub fn $read(&self, offset: u64) -> Result<$int, IoError> {
             self.$by(offset, Width::$width).map(|v| v as $int)
         }
@@ -72,6 +82,7 @@ macro_rules! accessors {
         /// # Errors
         ///
         /// [`IoError::Bad`] outside the window or misaligned, [`IoError::Gone`] once the registers are gone.
+        #[inline]
         pub fn $write(&self, offset: u64, value: $int) -> Result<(), IoError> {
             self.$to(offset, Width::$width, u64::from(value))
         }
@@ -105,14 +116,20 @@ impl Mmio<'_> {
         self.region.io.size()
     }
 
+    #[inline]
     pub(super) fn read_width(&self, offset: u64, width: Width) -> Result<u64, IoError> {
-        let _inside = self.region.enter_within_binding()?;
-        self.region.io.read(offset, width)
+        let region = &*self.region;
+        if region.in_group { region.read_in_group(offset, width) } else { region.io.read(offset, width) }
     }
 
+    #[inline]
     pub(super) fn write_width(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
-        let _inside = self.region.enter_within_binding()?;
-        self.region.io.write(offset, width, value)
+        let region = &*self.region;
+        if region.in_group {
+            region.write_in_group(offset, width, value)
+        } else {
+            region.io.write(offset, width, value)
+        }
     }
 }
 

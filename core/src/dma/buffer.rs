@@ -16,6 +16,7 @@ use crate::env::{Caching, Memory};
 use crate::instrument::FaultPoint;
 use crate::mem::{PageRequest, PageRun};
 use crate::sync::SpinLock;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::system::System;
 
 /// Alignment of parts of a buffer that are mapped on their own, in bytes: no supported CPU has longer cache lines
@@ -47,11 +48,41 @@ pub const DMA_ALIGN: u64 = 128;
 /// # Invariants
 ///
 /// `memory` is the only reference to its `DmaMemory` except for pins, which never access the bytes, and was made with
-/// [`Caching::Cached`]. Once set, `copy` is replaced through an exclusive borrow only.
+/// [`Caching::Cached`]. Once set, its copy is replaced through an exclusive borrow of the buffer only.
 pub struct DmaBuffer {
     memory: Arc<DmaMemory>,
-    /// Copy of the bytes, used while a device may still reach the pages.
+}
+
+/// Copy of the bytes of a buffer, used while a device may still reach the pages. It lies with the memory, so that the buffer, which
+/// changes hands at each map and unmap, is one pointer.
+#[derive(Default)]
+pub(super) struct BufferCopy {
+    /// True when there is a copy, to be read without the lock.
+    exists: AtomicBool,
     copy: SpinLock<Option<ViewCopy>>,
+}
+
+impl BufferCopy {
+    /// True when there is a copy. Acquired: whoever sees it finds it.
+    #[inline]
+    fn exists(&self) -> bool {
+        self.exists.load(Ordering::Acquire)
+    }
+
+    /// Pointer to the bytes of the copy, which `make` makes if there is none.
+    fn get_or_make(&self, make: impl FnOnce() -> ViewCopy) -> *mut [u8] {
+        let mut copy = self.copy.lock();
+        let bytes = copy.get_or_insert_with(make).as_ptr();
+        self.exists.store(true, Ordering::Release);
+        bytes
+    }
+
+    /// Takes the copy out.
+    fn take(&self) -> Option<ViewCopy> {
+        let mut copy = self.copy.lock();
+        self.exists.store(false, Ordering::Release);
+        copy.take()
+    }
 }
 
 impl DmaBuffer {
@@ -62,10 +93,11 @@ impl DmaBuffer {
     }
 
     fn of(memory: Arc<DmaMemory>) -> Self {
-        Self { memory, copy: SpinLock::new(None) }
+        Self { memory }
     }
 
     /// Size in bytes, at least 1.
+    #[inline]
     pub fn len(&self) -> u64 {
         self.memory.len()
     }
@@ -90,12 +122,12 @@ impl DmaBuffer {
     /// If the IOMMU does not confirm that an earlier mapping is gone, this is a copy made now, which a device that
     /// still writes to the pages does not change.
     pub fn as_slice(&self) -> &[u8] {
-        if self.memory.confirm_unmapped(None).is_ok() && self.copy.lock().is_none() {
+        if self.memory.confirm_unmapped(None).is_ok() && !self.memory.copy().exists() {
             // SAFETY: by the invariant this is the only reference, so nothing writes to the memory through the core
             // while `self` is borrowed. No device reaches it: it is not pinned.
             return unsafe { slice_of(&self.memory, 0..self.len()) };
         }
-        let bytes = self.copy.lock().get_or_insert_with(|| self.bytes()).as_ptr();
+        let bytes = self.memory.copy().get_or_make(|| self.bytes());
         // SAFETY: the copy is not dropped while `self` is borrowed (invariant), and nobody writes to it.
         unsafe { &*bytes }
     }
@@ -109,7 +141,7 @@ impl DmaBuffer {
             // SAFETY: as in `as_slice`, and `self` is borrowed exclusively.
             return unsafe { mut_slice_of(&self.memory, range) };
         }
-        let bytes = self.copy.lock().get_or_insert_with(|| self.bytes()).as_ptr();
+        let bytes = self.memory.copy().get_or_make(|| self.bytes());
         // SAFETY: the copy is not dropped while `self` is borrowed, and it is borrowed exclusively.
         unsafe { &mut *bytes }
     }
@@ -120,7 +152,7 @@ impl DmaBuffer {
     ///
     /// If the range is not inside the buffer.
     pub fn read_bytes(&self, offset: u64, to: &mut [u8]) {
-        if let Some(copy) = &*self.copy.lock() {
+        if let Some(copy) = &*self.memory.copy().copy.lock() {
             let (first, len) = (offset as usize, to.len());
             // SAFETY: an exclusive slice of the copy borrows `self` exclusively.
             to.copy_from_slice(&unsafe { copy.bytes() }[first..first + len]);
@@ -139,6 +171,7 @@ impl DmaBuffer {
         self.memory.write_bytes(offset, from);
     }
 
+    #[inline]
     pub(super) fn memory(&self) -> &Arc<DmaMemory> {
         &self.memory
     }
@@ -151,26 +184,24 @@ impl DmaBuffer {
 
     /// Writes the copy, if there is one, to the pages and drops it.
     fn write_back(&mut self) {
-        if let Some(copy) = self.copy.lock().take() {
-            // SAFETY: `self` is borrowed exclusively here.
+        if self.memory.copy().exists() {
+            self.write_copy_back();
+        }
+    }
+
+    #[cold]
+    fn write_copy_back(&mut self) {
+        if let Some(copy) = self.memory.copy().take() {
+            // SAFETY: the copy was taken out, and `self` is borrowed exclusively here.
             self.memory.write_bytes(0, unsafe { copy.bytes() });
         }
     }
 
     /// Transfers ownership to the device.
     #[inline]
-    pub(super) fn into_device_owned(self) -> DeviceOwned {
-        let Self { memory, copy } = self;
-        // Owned here, so it is not locked.
-        #[cfg(not(loom))]
-        let copy = copy.into_inner();
-        #[cfg(loom)]
-        let copy = copy.lock().take();
-        if let Some(copy) = copy {
-            // SAFETY: the copy was taken out of the buffer, which nothing borrows.
-            memory.write_bytes(0, unsafe { copy.bytes() });
-        }
-        DeviceOwned { memory }
+    pub(super) fn into_device_owned(mut self) -> DeviceOwned {
+        self.write_back();
+        DeviceOwned { memory: self.memory }
     }
 }
 
@@ -196,6 +227,7 @@ impl DeviceOwned {
     }
 
     /// Returns ownership to the CPU.
+    #[inline]
     pub(super) fn into_buffer(self) -> DmaBuffer {
         DmaBuffer::of(self.memory)
     }

@@ -6,6 +6,7 @@ use core::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::DmaError;
+use super::buffer::BufferCopy;
 use super::pin::PageRecord;
 use crate::addr::{PhysAddr, pages};
 use crate::env::{Caching, Memory};
@@ -25,12 +26,13 @@ pub struct DmaMemory {
     caching: Caching,
     len: u64,
     record: PageRecord,
+    copy: BufferCopy,
 }
 
 impl DmaMemory {
     pub(crate) fn new(run: PageRun, memory: &Arc<dyn Memory>, caching: Caching, len: u64) -> Option<Arc<Self>> {
         let window = RamWindow::new(memory, run.base(), run.len(), caching).ok()?;
-        Some(Arc::new(Self { run, window, caching, len, record: PageRecord::default() }))
+        Some(Arc::new(Self { run, window, caching, len, record: PageRecord::default(), copy: BufferCopy::default() }))
     }
 
     /// Allocates `len` bytes (at least 1) of zeroed page frames that belong to no device: the RAM of a guest, a buffer
@@ -138,7 +140,14 @@ impl DmaMemory {
         &self.window
     }
 
+    /// Copy of the bytes, if a buffer has these pages.
+    #[inline]
+    pub(super) fn copy(&self) -> &BufferCopy {
+        &self.copy
+    }
+
     /// Record of the pins: which devices may still reach the pages.
+    #[inline]
     pub(super) fn record(&self) -> &PageRecord {
         &self.record
     }

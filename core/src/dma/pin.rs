@@ -109,11 +109,11 @@ impl PageRecord {
         self.in_slot.store(is, Ordering::Release);
     }
 
-    fn add(&self, by: &Arc<PinOwner>) -> u64 {
+    fn add(&self, by: &Arc<PinOwner>, state: PinState) -> u64 {
         let mut pins = self.pins.lock();
         let number = pins.next;
         pins.next += 1;
-        pins.list.push(PinEntry { number, by: Arc::clone(by), state: PinState::Mapped });
+        pins.list.push(PinEntry { number, by: Arc::clone(by), state });
         // Counted before the device address is published, so that a later reader without the lock sees the pin.
         self.count.fetch_add(1, Ordering::AcqRel);
         number
@@ -182,7 +182,12 @@ enum Target {
 impl PagePin {
     /// Pins `memory` for `by`.
     pub(crate) fn new(memory: &Arc<DmaMemory>, by: &Arc<PinOwner>) -> Self {
-        let number = memory.record().add(by);
+        Self::in_state(memory, by, PinState::Mapped)
+    }
+
+    /// Pins `memory` for `by`, which has or had it mapped.
+    pub(crate) fn in_state(memory: &Arc<DmaMemory>, by: &Arc<PinOwner>, state: PinState) -> Self {
+        let number = memory.record().add(by, state);
         Self { by: Arc::clone(by), target: Some(Target::Memory(Arc::clone(memory), number)) }
     }
 

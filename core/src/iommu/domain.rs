@@ -110,6 +110,8 @@ pub struct Domain {
     history: SpinLock<History>,
     /// Flush queue of a lazy domain. The lock is a leaf.
     pub(super) queue: SpinLock<Option<Queue>>,
+    /// Time at which the oldest entry of the queue is due, in nanoseconds. A hint, to be read without the lock.
+    pub(super) queue_due: AtomicU64,
     /// Unmaps that no flush has confirmed yet. Held while the owner of an unmanaged domain maps, so that it cannot map
     /// over such a range; otherwise the lock is a leaf.
     pub(super) unconfirmed: UnconfirmedList,
@@ -160,6 +162,7 @@ impl Domain {
             fixed: SpinLock::new(fixed),
             history: SpinLock::default(),
             queue: SpinLock::new(None),
+            queue_due: AtomicU64::new(u64::MAX),
             unconfirmed: UnconfirmedList::default(),
             label,
             no_flush_before: AtomicU64::new(0),
@@ -261,7 +264,7 @@ impl Domain {
     pub(crate) fn map_list(
         self: &Arc<Self>,
         request: MapRequest<'_>,
-        runs: impl Iterator<Item = (PhysAddr, u64)>,
+        runs: impl Iterator<Item = (PhysAddr, u64)> + Clone,
         total: u64,
     ) -> Result<DeviceAddr, MapListError> {
         let MapRequest { machine, device, limits, .. } = request;
@@ -295,7 +298,7 @@ impl Domain {
         self: &Arc<Self>,
         request: MapRequest<'_>,
         reserved: Range,
-        runs: impl Iterator<Item = (PhysAddr, u64)>,
+        runs: impl Iterator<Item = (PhysAddr, u64)> + Clone,
         total: u64,
     ) -> Result<(), MapListError> {
         let MapRequest { machine, device, kind, prot, pins, .. } = request;
@@ -311,16 +314,16 @@ impl Domain {
         machine: &System,
         (device, kind): (&Arc<str>, &'static str),
         range: Range,
-        runs: impl Iterator<Item = (PhysAddr, u64)>,
+        mut runs: impl Iterator<Item = (PhysAddr, u64)> + Clone,
         prot: Prot,
     ) -> Result<(), FailedMap> {
         if machine.tracks_mappings() {
             self.check_reuse(machine, range);
         }
-        let mut last = 0;
-        let mut runs = runs.inspect(|(_, len)| last = *len);
-        let mapped = self.direct().map_runs(range.iova, &mut runs, prot);
-        mapped.map_err(|(done, error)| FailedMap { error, done, len: last })?;
+        let again = runs.clone();
+        if let Err((done, error)) = self.direct().map_runs(range.iova, &mut runs, prot) {
+            return Err(FailedMap { error, done, len: len_at(again, done) });
+        }
         if machine.tracks_mappings() {
             self.record_mapped(range, device, kind);
         }
@@ -472,6 +475,18 @@ pub(crate) struct MapRequest<'a> {
     /// Makes pins of all that is mapped. They go to quarantine when the map fails after a part was mapped whose unmap
     /// is not confirmed: the device may still reach the memory.
     pub(crate) pins: &'a mut dyn FnMut() -> PagePins,
+}
+
+/// Bytes of the run that begins after `done` bytes of `runs`.
+#[cold]
+fn len_at(runs: impl Iterator<Item = (PhysAddr, u64)>, done: u64) -> u64 {
+    let mut before = 0;
+    let run = runs.map(|(_, len)| len).find(|len| {
+        let begins = before == done;
+        before += len;
+        begins
+    });
+    run.unwrap_or(0)
 }
 
 /// A run that could not be mapped.

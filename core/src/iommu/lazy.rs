@@ -30,7 +30,9 @@ impl Queue {
     pub(super) fn add(&mut self, range: Range, gather: Gather, pins: PagePins) {
         self.gather.absorb(gather);
         self.ranges.push(range);
-        self.pins.extend(pins);
+        for pin in pins {
+            self.pins.push(pin);
+        }
     }
 
     pub(super) fn is_due(&self, now: Instant) -> bool {

@@ -64,7 +64,11 @@ impl Domain {
                 retry_later(machine);
                 return Err(UnmapError::Map(e));
             }
-            self.enqueue(machine, range, gather, pins);
+            for pin in &pins {
+                pin.set(PinState::Queued);
+            }
+            // Whoever has the mapping looks whether the queue is due once it is the CPU's.
+            let _due = self.enqueue(machine, range, gather, pins);
             return Ok(Revoked::Queued);
         }
         let mut pins = Some(pins);
@@ -323,20 +327,30 @@ impl Domain {
         }
     }
 
-    /// Queues an unmap.
-    pub(crate) fn enqueue(self: &Arc<Self>, machine: &System, range: Range, gather: Gather, pins: PagePins) {
-        for pin in &pins {
-            pin.set(PinState::Queued);
-        }
+    /// Queues an unmap, with pins that are [queued](PinState::Queued). True when the queue is due.
+    pub(crate) fn enqueue(self: &Arc<Self>, machine: &System, range: Range, gather: Gather, pins: PagePins) -> bool {
         let now = machine.env().now();
-        let begun = {
+        let (begun, due) = {
             let mut slot = self.queue.lock();
             let begun = slot.is_none();
-            slot.get_or_insert_with(|| Queue::new(now)).add(range, gather, pins);
-            begun
+            let queue = slot.get_or_insert_with(|| Queue::new(now));
+            queue.add(range, gather, pins);
+            if begun {
+                self.queue_due.store((now + QUEUE_TIME).0, Ordering::Relaxed);
+            }
+            (begun, queue.is_due(now))
         };
         if begun {
             machine.timers().confirm(now + QUEUE_TIME, self);
+        }
+        due
+    }
+
+    /// Flushes the queue when its oldest entry is due, which is seen without its lock; a timer does it if nobody calls this.
+    #[inline]
+    pub(crate) fn confirm_overdue(self: &Arc<Self>, machine: &System) {
+        if self.kind() == DomainKind::Lazy && machine.env().now().0 >= self.queue_due.load(Ordering::Relaxed) {
+            self.confirm_queue_if_due(machine);
         }
     }
 
@@ -358,7 +372,7 @@ impl Domain {
     /// Flushes the queue, and frees its pages and device addresses. Without confirmation the pages go to quarantine and
     /// the addresses stay reserved until a later flush is confirmed. True when something was confirmed.
     pub(crate) fn confirm_queue(self: &Arc<Self>, machine: &System) -> bool {
-        let Some(Queue { gather, ranges, pins, .. }) = self.queue.lock().take() else { return false };
+        let Some(Queue { gather, ranges, pins, .. }) = self.take_queue() else { return false };
         let confirmed = if machine.should_fail(None, FaultPoint::Invalidate) {
             Err((IommuError::Injected, gather))
         } else {
@@ -400,6 +414,12 @@ impl Domain {
                 false
             }
         }
+    }
+
+    fn take_queue(&self) -> Option<Queue> {
+        let mut queue = self.queue.lock();
+        self.queue_due.store(u64::MAX, Ordering::Relaxed);
+        queue.take()
     }
 
     /// Number of queued unmaps.

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::env::IoError;
 use bindery::iommu::pgtable::{Config, Lpae32, PageTable, TableFrames};
-use bindery::iommu::{DomainKind, Gather, IommuError, MapError, Prot, Translation, map_each_run};
+use bindery::iommu::{DomainKind, Gather, IommuError, MapError, Prot, Translation};
 use bindery::sync::SpinLock;
 use bindery::sync::atomic::AtomicBool;
 
@@ -182,7 +182,7 @@ impl Translation for Context {
     ) -> Result<(), (u64, MapError)> {
         let mut state = self.state.lock();
         let tables = state.tables().filter(|_| self.leaf.is_some()).ok_or((0, MapError::Revoked))?;
-        map_each_run(iova, runs, |at, phys, len| tables.root.map(at, phys, len, prot))
+        tables.root.map_runs(iova, runs, prot)
     }
 
     fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {

@@ -179,11 +179,11 @@ impl Arena<'_> {
         range: &Range<u64>,
         how: How,
     ) -> Result<Placed, DmaError> {
-        let index = slots.take(shared, 0).ok_or_else(|| slots.full())?;
+        let (index, span) = slots.take(shared, 0).ok_or_else(|| slots.full())?;
         match place_buffer(&shared.context, how.kind, buffer, range, how.direction) {
             Ok(placed) => {
                 let number = slots.number();
-                shared.spans[index as usize].begin(number, crate::iommu::Range { iova: placed.addr, len: 0 });
+                span.begin(number, crate::iommu::Range { iova: placed.addr, len: 0 });
                 Ok((index, placed.addr, placed.bounce.map(Box::new)))
             }
             Err(e) => {
@@ -206,7 +206,7 @@ impl Arena<'_> {
             return Err(DmaError::Injected(FaultPoint::IovaAlloc));
         }
         if let Some(domain) = context.backend.domain() {
-            domain.confirm_due(&context.machine);
+            domain.confirm_overdue(&context.machine);
         }
         Ok(())
     }
@@ -242,7 +242,7 @@ impl Arena<'_> {
         list.iter().try_for_each(|buffer| context.check_buffer(buffer, &(0..buffer.len())))?;
         let index = match &context.backend {
             Backend::Direct(_) => {
-                let index = slots.take(shared, 0).ok_or_else(|| slots.full())?;
+                let (index, span) = slots.take(shared, 0).ok_or_else(|| slots.full())?;
                 let place = |buffer: &DmaBuffer| place_buffer(context, how.kind, buffer, &(0..buffer.len()), direction);
                 let placed = match list.iter().map(place).collect::<Result<Vec<_>, _>>() {
                     Ok(placed) => placed,
@@ -252,7 +252,7 @@ impl Arena<'_> {
                     }
                 };
                 let number = slots.number();
-                shared.spans[index as usize].begin(number, crate::iommu::Range { iova: DeviceAddr(0), len: 0 });
+                span.begin(number, crate::iommu::Range { iova: DeviceAddr(0), len: 0 });
                 let placed = placed.into_iter().map(|placed| (placed.addr, placed.bounce.map(Box::new)));
                 slots.records[index as usize].fill(list.drain(..).zip(placed));
                 index

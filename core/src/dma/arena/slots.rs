@@ -7,13 +7,13 @@ use alloc::vec::Vec;
 use core::ops::Range as Bytes;
 
 use super::ArenaSlot;
-use super::shared::Shared;
+use super::shared::{Shared, Span};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
 use crate::dma::bounce;
 use crate::dma::buffer::DeviceOwned;
 use crate::dma::check::{CpuMemory, Op, Record as Checked};
 use crate::dma::mapping::{Run, SyncFor};
-use crate::dma::pin::{PagePin, PagePins};
+use crate::dma::pin::{PagePin, PagePins, PinState};
 use crate::dma::{Attrs, Direction, DmaBuffer, DmaContext, DmaError, Kind};
 use crate::event::EventKind;
 use crate::iommu::{Domain, FailedMap, MapListError, Range};
@@ -95,7 +95,7 @@ impl Element {
     /// Takes the memory back from the device. `proven`: it does not reach it any more; else the memory was pinned by the queue of a
     /// lazy domain.
     #[inline]
-    pub(super) fn take_back(self, context: &DmaContext, how: How, proven: bool) -> Option<DmaBuffer> {
+    pub(super) fn take_back(mut self, context: &DmaContext, how: How, proven: bool) -> Option<DmaBuffer> {
         if let Some(buffer) = &self.buffer {
             let memory = buffer.memory();
             memory.record().set_in_slot(false);
@@ -104,11 +104,11 @@ impl Element {
                 context.machine.check_unreachable(&context.device, memory.phys(), memory.allocated());
             }
         }
-        if !how.attrs.contains(Attrs::SKIP_CPU_SYNC) {
+        if how.direction.device_writes() && !how.attrs.contains(Attrs::SKIP_CPU_SYNC) {
             self.sync(context, how.direction, SyncFor::Cpu);
         }
-        let (buffer, _bounce) = self.into_parts();
-        buffer.map(DeviceOwned::into_buffer)
+        self.bounce = None;
+        self.buffer.take().map(DeviceOwned::into_buffer)
     }
 }
 
@@ -249,13 +249,14 @@ impl Slots {
 
     /// Takes a free slot: one of list `class`, one without addresses, or any.
     #[inline]
-    pub(super) fn take(&mut self, shared: &Shared, class: usize) -> Option<u32> {
+    pub(super) fn take<'s>(&mut self, shared: &'s Shared, class: usize) -> Option<(u32, &'s Span)> {
         let list = if self.free[class] == NONE { self.any_list()? } else { class };
         let index = self.free[list];
         self.free[list] = self.records[index as usize].next;
-        self.kept -= shared.spans[index as usize].pages();
+        let span = &shared.spans[index as usize];
+        self.kept -= span.pages();
         shared.set_kept(self.kept);
-        Some(index)
+        Some((index, span))
     }
 
     /// A list that has a free slot: of those without addresses, if there are any.
@@ -271,9 +272,12 @@ impl Slots {
     }
 
     /// Puts a slot onto the list for the device addresses that it keeps.
-    #[inline]
     pub(super) fn put(&mut self, shared: &Shared, index: u32) {
-        let span = &shared.spans[index as usize];
+        self.put_span(shared, index, &shared.spans[index as usize]);
+    }
+
+    #[inline]
+    fn put_span(&mut self, shared: &Shared, index: u32, span: &Span) {
         let mut pages = span.pages();
         if self.kept + pages > MAX_KEPT
             && let Some(domain) = shared.context.backend.domain()
@@ -338,8 +342,9 @@ impl Slots {
             (self.limit, self.wanted) = (limit, wanted);
         }
         let (count, class) = Self::class(pages);
-        let Some(index) = self.take(shared, class) else { return Err(MapListError::NotMapped(self.full())) };
-        let span = &shared.spans[index as usize];
+        let Some((index, span)) = self.take(shared, class) else {
+            return Err(MapListError::NotMapped(self.full()));
+        };
         let mut reserved = span.reserved();
         // Those of a slot that was mapped when the mask shrank are above it.
         if reserved.len != count * PAGE_SIZE || reserved.iova.0 + (reserved.len - 1) > limit.0 {
@@ -472,8 +477,9 @@ impl Slots {
     /// Ends the use of slot `index`, whose elements were taken out. It keeps its device addresses if the span has some.
     #[inline]
     pub(super) fn end(&mut self, shared: &Shared, index: u32) {
-        shared.spans[index as usize].end();
-        self.put(shared, index);
+        let span = &shared.spans[index as usize];
+        span.end();
+        self.put_span(shared, index, span);
         self.mapped -= 1;
         shared.set_live(self.mapped);
     }
@@ -498,10 +504,14 @@ impl Element {
         (self.buffer.take(), self.bounce.take())
     }
 
-    /// Pins of the memory that the device reaches, for when the slot ends without a proof.
-    pub(super) fn pins(&self, context: &DmaContext) -> impl Iterator<Item = PagePin> {
+    /// Adds pins of the memory that the device reaches, for when the slot ends without a proof.
+    pub(super) fn pin(&self, context: &DmaContext, state: PinState, pins: &mut PagePins) {
         let by = &context.pin_owner;
-        let own = self.buffer.as_ref().map(|buffer| PagePin::new(buffer.memory(), by));
-        own.into_iter().chain(self.bounce.as_ref().map(|slot| PagePin::new(slot.memory(), by)))
+        if let Some(buffer) = &self.buffer {
+            pins.push(PagePin::in_state(buffer.memory(), by, state));
+        }
+        if let Some(slot) = &self.bounce {
+            pins.push(PagePin::in_state(slot.memory(), by, state));
+        }
     }
 }

@@ -7,16 +7,16 @@ use alloc::vec::Vec;
 
 use super::ArenaSlot;
 use super::shared::Shared;
-use super::slots::{NONE, Slots};
+use super::slots::{NONE, Record, Slots};
 use crate::addr::DeviceAddr;
 use crate::dma::backend::Backend;
 use crate::dma::check::Op;
-use crate::dma::pin::{PagePins, Unreachable};
+use crate::dma::pin::{PagePins, PinState, Unreachable};
 use crate::dma::{DmaBuffer, DmaContext, DmaError};
 use crate::event::{EventKind, Outcome};
 use crate::iommu::{Domain, DomainKind, Gather, MapError, Range, UnmapError};
 use crate::lifecycle::Quiesced;
-use crate::promise::Promise;
+use crate::promise::{CheckTally, Promise};
 
 /// Outcome of an unmap of several slots.
 pub(super) struct Unmapped {
@@ -64,23 +64,24 @@ impl Slots {
     /// Unmaps mapped slot `index` of one buffer in a strict domain. The error is the number of bytes in quarantine.
     #[inline]
     pub(super) fn unmap_one(&mut self, shared: &Shared, domain: &Arc<Domain>, index: usize) -> Result<DmaBuffer, u64> {
-        let (machine, index) = (&*shared.context.machine, index as u32);
-        self.records[index as usize].outdate();
+        let context = &*shared.context;
+        let (span, record, tally) = (&shared.spans[index], &mut self.records[index], &mut self.tally);
+        record.outdate();
+        check_before(tally, context, record);
         let mut gather = Gather::keeping_tables();
-        if let Err(e) = self.remove(shared, domain, index, &mut gather) {
-            return Err(self.hold_one(shared, domain, index, UnmapError::Map(e), gather));
+        if let Err(e) = domain.remove_counted(&context.machine, span.mapped(), &mut gather, tally) {
+            return Err(self.hold_one(shared, domain, index as u32, UnmapError::Map(e), gather));
         }
-        match domain.invalidate(machine, gather) {
+        match domain.invalidate(&context.machine, gather) {
             Ok(proof) => {
-                self.check_proof(shared, domain, index, &proof);
-                self.check_end(shared, index, true);
-                let record = &mut self.records[index as usize];
-                let how = record.how;
-                let buffer = record.first.take().and_then(|first| first.take_back(&shared.context, how, true));
-                self.end(shared, index);
+                check_proof(tally, context, &proof);
+                domain.record_unmapped(&context.machine, span.reserved().iova);
+                check_end(tally, context, record, true);
+                let buffer = record.first.take().and_then(|first| first.take_back(context, record.how, true));
+                self.end(shared, index as u32);
                 buffer.ok_or(0)
             }
-            Err((e, gather)) => Err(self.hold_one(shared, domain, index, UnmapError::Unconfirmed(e), gather)),
+            Err((e, gather)) => Err(self.hold_one(shared, domain, index as u32, UnmapError::Unconfirmed(e), gather)),
         }
     }
 
@@ -126,7 +127,9 @@ impl Slots {
         let mut refused: Vec<(u32, MapError)> = Vec::new();
         for slot in slots {
             let Some(index) = self.claim(slot, done) else { continue };
-            match self.remove(shared, domain, index, &mut gather) {
+            let (span, tally) = (&shared.spans[index as usize], &mut self.tally);
+            check_before(tally, context, &self.records[index as usize]);
+            match domain.remove_counted(machine, span.mapped(), &mut gather, tally) {
                 Ok(()) => self.append(&mut batch, index),
                 Err(e) => refused.push((index, e)),
             }
@@ -145,14 +148,6 @@ impl Slots {
         for (index, e) in refused {
             done.lost += self.hold_one(shared, domain, index, UnmapError::Map(e), core::mem::take(&mut rest));
         }
-    }
-
-    /// Removes what a slot maps from the page table.
-    #[inline]
-    fn remove(&mut self, shared: &Shared, domain: &Domain, index: u32, gather: &mut Gather) -> Result<(), MapError> {
-        self.check_before(shared, index);
-        let range = shared.spans[index as usize].mapped();
-        domain.remove_counted(&shared.context.machine, range, gather, &mut self.tally)
     }
 
     fn append(&mut self, batch: &mut Batch, index: u32) {
@@ -176,21 +171,11 @@ impl Slots {
         let mut index = batch.first;
         while index != NONE {
             let next = self.records[index as usize].next;
-            self.check_proof(shared, domain, index, proof);
+            check_proof(&mut self.tally, &shared.context, proof);
+            domain.record_unmapped(&shared.context.machine, shared.spans[index as usize].reserved().iova);
             self.release(shared, index, true, give);
             index = next;
         }
-    }
-
-    /// P2: the proof is about the device of the slot.
-    #[inline]
-    fn check_proof(&mut self, shared: &Shared, domain: &Domain, index: u32, proof: &Unreachable) {
-        let context = &*shared.context;
-        let covered = proof.covers(&context.pin_owner);
-        context.machine.promises.check_in(&mut self.tally, Promise::UnreachableBeforeFree, covered, || {
-            format!("{}: the proof is about another device", context.device)
-        });
-        domain.record_unmapped(&context.machine, shared.spans[index as usize].reserved().iova);
     }
 
     /// As [`hold_batch`](Self::hold_batch), of one slot.
@@ -234,12 +219,12 @@ impl Slots {
     /// Moves the memory of a slot to `pins`, and ends the slot. Returns its bytes.
     fn take_pins(&mut self, shared: &Shared, index: u32, pins: &mut PagePins) -> u64 {
         let context = &*shared.context;
-        self.check_end(shared, index, true);
         let record = &mut self.records[index as usize];
+        check_end(&mut self.tally, context, record, true);
         let mut bytes = 0;
         for element in record.first.take().into_iter().chain(record.more.drain(..)) {
             bytes += element.len();
-            pins.extend(element.pins(context));
+            element.pin(context, PinState::Mapped, pins);
             let (buffer, _bounce) = element.into_parts();
             if let Some(buffer) = buffer {
                 buffer.memory().record().set_in_slot(false);
@@ -259,7 +244,7 @@ impl Slots {
         let context = &*shared.context;
         let machine = &context.machine;
         let span = &shared.spans[index as usize];
-        self.check_before(shared, index);
+        check_before(&mut self.tally, context, &self.records[index as usize]);
         let (iova, len) = (span.mapped().iova, span.mapped().len);
         machine.check_dma(|| Op::Queued { backend: Arc::clone(&context.backend_name), addr: iova, len });
         let mut gather = Gather::keeping_tables();
@@ -268,14 +253,16 @@ impl Slots {
         }
         let mut pins = PagePins::new();
         for element in self.records[index as usize].elements() {
-            pins.extend(element.pins(context));
+            element.pin(context, PinState::Queued, &mut pins);
         }
         // The queue frees the addresses once they are flushed.
         let reserved = span.reserved();
         span.keep(DeviceAddr(0), 0);
-        domain.enqueue(machine, reserved, gather, pins);
+        let due = domain.enqueue(machine, reserved, gather, pins);
         self.release(shared, index, false, give);
-        domain.confirm_due(machine);
+        if due {
+            domain.confirm_queue(machine);
+        }
         0
     }
 
@@ -287,7 +274,7 @@ impl Slots {
         give: &mut dyn FnMut(DmaBuffer),
     ) -> u64 {
         let context = &*shared.context;
-        self.check_before(shared, index);
+        check_before(&mut self.tally, context, &self.records[index as usize]);
         if quiesced.is_some() {
             self.release(shared, index, true, give);
             return 0;
@@ -299,62 +286,19 @@ impl Slots {
         lost
     }
 
-    /// Checks before an unmap.
-    #[inline]
-    fn check_before(&mut self, shared: &Shared, index: u32) {
-        let context = &*shared.context;
-        let machine = &context.machine;
-        machine.promises.check_in(&mut self.tally, Promise::MatchingBackend, context.is_set_up(), || {
-            format!("{}: unmapped after the back-end that mapped it was torn down", context.device)
-        });
-        if machine.policy().check_dma {
-            self.report_unmap(context, index);
-        }
-    }
-
-    /// Tells the checker.
-    #[cold]
-    fn report_unmap(&self, context: &DmaContext, index: u32) {
-        let record = &self.records[index as usize];
-        for element in record.elements() {
-            context.machine.check_dma(|| Op::Unmap(record.checked(context, element)));
-        }
-    }
-
-    /// Reports and checks the end of a mapping. `proven`: its pages stay pinned, or the device does not reach them.
-    #[inline]
-    fn check_end(&mut self, shared: &Shared, index: u32, proven: bool) {
-        let DmaContext { machine, device, .. } = &*shared.context;
-        if machine.env().tracing_enabled() {
-            self.report_end(&shared.context, index);
-        }
-        machine.promises.check_in(&mut self.tally, Promise::QuiescedFirst, proven, || {
-            format!("{device}: slot {index} is freed although the device was not shown to be quiesced")
-        });
-    }
-
-    #[cold]
-    fn report_end(&self, context: &DmaContext, index: u32) {
-        let record = &self.records[index as usize];
-        for element in record.elements() {
-            context.machine.emit(Some(&context.device), || EventKind::DmaUnmapped {
-                kind: record.how.kind.name(),
-                addr: element.addr,
-                size: element.len(),
-                backend: context.backend_name.as_ref().into(),
-            });
-        }
-    }
-
     /// Ends a slot: the memory is the CPU's again. `proven`: the device does not reach it; else the queue of a lazy domain has pinned
     /// it.
     fn release(&mut self, shared: &Shared, index: u32, proven: bool, give: &mut dyn FnMut(DmaBuffer)) {
         let context = &*shared.context;
-        self.check_end(shared, index, proven || context.backend.domain().is_some());
         let record = &mut self.records[index as usize];
+        check_end(&mut self.tally, context, record, proven || context.backend.domain().is_some());
         let how = record.how;
-        let elements = record.first.take().into_iter().chain(record.more.drain(..));
-        elements.filter_map(|element| element.take_back(context, how, proven)).for_each(give);
+        if let Some(buffer) = record.first.take().and_then(|first| first.take_back(context, how, proven)) {
+            give(buffer);
+        }
+        if !record.more.is_empty() {
+            record.more.drain(..).filter_map(|element| element.take_back(context, how, proven)).for_each(give);
+        }
         self.end(shared, index);
     }
 
@@ -367,5 +311,56 @@ impl Slots {
         }
         shared.context.machine.promises.publish(&mut self.tally);
         if lost == 0 { Outcome::Returned } else { Outcome::Quarantined }
+    }
+}
+
+/// Checks before an unmap.
+#[inline]
+fn check_before(tally: &mut CheckTally, context: &DmaContext, record: &Record) {
+    context.machine.promises.check_in(tally, Promise::MatchingBackend, context.is_set_up(), || {
+        format!("{}: unmapped after the back-end that mapped it was torn down", context.device)
+    });
+    if context.machine.policy().check_dma {
+        report_unmap(context, record);
+    }
+}
+
+/// Tells the checker.
+#[cold]
+fn report_unmap(context: &DmaContext, record: &Record) {
+    for element in record.elements() {
+        context.machine.check_dma(|| Op::Unmap(record.checked(context, element)));
+    }
+}
+
+/// P2: the proof is about the device of the slot.
+#[inline]
+fn check_proof(tally: &mut CheckTally, context: &DmaContext, proof: &Unreachable) {
+    let covered = proof.covers(&context.pin_owner);
+    context.machine.promises.check_in(tally, Promise::UnreachableBeforeFree, covered, || {
+        format!("{}: the proof is about another device", context.device)
+    });
+}
+
+/// Reports and checks the end of a mapping. `proven`: its pages stay pinned, or the device does not reach them.
+#[inline]
+fn check_end(tally: &mut CheckTally, context: &DmaContext, record: &Record, proven: bool) {
+    if context.machine.env().tracing_enabled() {
+        report_end(context, record);
+    }
+    context.machine.promises.check_in(tally, Promise::QuiescedFirst, proven, || {
+        format!("{}: a slot is freed although the device was not shown to be quiesced", context.device)
+    });
+}
+
+#[cold]
+fn report_end(context: &DmaContext, record: &Record) {
+    for element in record.elements() {
+        context.machine.emit(Some(&context.device), || EventKind::DmaUnmapped {
+            kind: record.how.kind.name(),
+            addr: element.addr,
+            size: element.len(),
+            backend: context.backend_name.as_ref().into(),
+        });
     }
 }

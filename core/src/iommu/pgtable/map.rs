@@ -17,12 +17,7 @@ impl<F: Format> PageTable<F> {
         // The usual case: a table of the last level exists and holds the whole range.
         if let Some((table, (first, last))) = self.leaf(iova, len) {
             let was_kept = table.used().is_empty();
-            if let Err(index) = table.fill_free::<F>((first, last), phys, prot) {
-                return Err(MapError::Exists(DeviceAddr(iova + (index - first) as u64 * PAGE_SIZE)));
-            }
-            if clean {
-                table.clean(first, last);
-            }
+            table.map_free::<F>(DeviceAddr(iova), (first, last), phys, prot, clean)?;
             if was_kept {
                 self.kept = self.kept.saturating_sub(1);
             }
@@ -30,6 +25,53 @@ impl<F: Format> PageTable<F> {
             return Ok(());
         }
         self.map_tables(iova, phys, len, prot, clean)
+    }
+
+    /// Maps `runs` from `iova` on, and counts the bytes that are mapped in `done`. The caller makes them visible to the walker.
+    pub(super) fn map_each(
+        &mut self,
+        iova: DeviceAddr,
+        runs: &mut dyn Iterator<Item = (PhysAddr, u64)>,
+        prot: Prot,
+        done: &mut u64,
+    ) -> Result<(), MapError> {
+        let config = self.config;
+        let clean = !config.coherent_walk;
+        let mut run = runs.next();
+        while let Some((phys, len)) = run {
+            let at = iova + *done;
+            config.check_map(at, phys, len, prot)?;
+            let Some((table, mut entries)) = self.leaf(at.0, len) else {
+                self.map_tables(at.0, phys, len, prot, clean)?;
+                *done += len;
+                run = runs.next();
+                continue;
+            };
+            // One walk for all runs that the table holds.
+            let was_kept = table.used().is_empty();
+            let first = *done;
+            let mut mapped = table.map_free::<F>(at, entries, phys, prot, clean);
+            *done += if mapped.is_ok() { len } else { 0 };
+            run = runs.next();
+            while let (Ok(()), Some((phys, len))) = (mapped, run) {
+                let at = iova + *done;
+                entries = match entries.1.checked_add((len / PAGE_SIZE) as usize) {
+                    Some(last) if last < spec::ENTRIES => (entries.1 + 1, last),
+                    _ => break,
+                };
+                mapped = config.check_map(at, phys, len, prot);
+                mapped = mapped.and_then(|()| table.map_free::<F>(at, entries, phys, prot, clean));
+                if mapped.is_ok() {
+                    *done += len;
+                    run = runs.next();
+                }
+            }
+            if was_kept && *done != first {
+                self.kept = self.kept.saturating_sub(1);
+            }
+            mapped?;
+        }
+        Ok(())
     }
 
     /// As [`map_checked`](Self::map_checked), of any range.

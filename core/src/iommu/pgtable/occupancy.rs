@@ -110,6 +110,9 @@ fn lowest(word: usize, bits: u64) -> Option<usize> {
 #[inline]
 fn one_word(first: usize, last: usize) -> Option<(usize, u64)> {
     let word = first / 64;
+    if first == last {
+        return Some((word, 1 << (first % 64)));
+    }
     (last / 64 == word).then(|| (word, (u64::MAX << (first % 64)) & (u64::MAX >> (63 - last % 64))))
 }
 

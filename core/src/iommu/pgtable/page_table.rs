@@ -24,6 +24,34 @@ pub struct Config {
     pub coherent_walk: bool,
 }
 
+impl Config {
+    /// Checks a range of device addresses.
+    #[inline]
+    fn check(&self, iova: DeviceAddr, len: u64) -> Result<(), MapError> {
+        if len == 0 || !len.is_multiple_of(PAGE_SIZE) || !iova.is_aligned(PAGE_SIZE) {
+            return Err(MapError::Unaligned(iova));
+        }
+        let end = iova.0.checked_add(len).ok_or(MapError::Unaligned(iova))?;
+        if end > 1 << self.input_bits { Err(MapError::OutOfRange(iova)) } else { Ok(()) }
+    }
+
+    /// Checks a range that is to be mapped.
+    #[inline]
+    pub(super) fn check_map(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError> {
+        self.check(iova, len)?;
+        if !phys.is_aligned(PAGE_SIZE) {
+            return Err(MapError::Unaligned(iova));
+        }
+        if phys.0.checked_add(len).is_none_or(|end| end > 1 << self.output_bits) {
+            return Err(MapError::OutOfRange(iova));
+        }
+        if !prot.intersects(Prot::READ | Prot::WRITE) {
+            return Err(MapError::NoAccess(iova));
+        }
+        Ok(())
+    }
+}
+
 /// Error of making a page table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TableError {
@@ -99,17 +127,26 @@ impl<F: Format> PageTable<F> {
     /// [`MapError::Exists`] if any part is mapped already, whatever it maps to; [`MapError::Unaligned`],
     /// [`MapError::OutOfRange`], [`MapError::NoAccess`], [`MapError::OutOfMemory`].
     pub fn map(&mut self, iova: DeviceAddr, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError> {
-        self.check(iova, len)?;
-        if !phys.is_aligned(PAGE_SIZE) {
-            return Err(MapError::Unaligned(iova));
-        }
-        if phys.0.checked_add(len).is_none_or(|end| end > 1 << self.config.output_bits) {
-            return Err(MapError::OutOfRange(iova));
-        }
-        if !prot.intersects(Prot::READ | Prot::WRITE) {
-            return Err(MapError::NoAccess(iova));
-        }
+        self.config.check_map(iova, phys, len, prot)?;
         self.map_checked(iova.0, phys, len, prot)
+    }
+
+    /// Maps `runs` (address and bytes of each) one behind the other from `iova` on, for
+    /// [`Translation::map_runs`](crate::iommu::Translation::map_runs).
+    ///
+    /// # Errors
+    ///
+    /// Bytes that were mapped before the run that failed, and its error, as of [`map`](Self::map). They stay mapped.
+    pub fn map_runs(
+        &mut self,
+        iova: DeviceAddr,
+        runs: &mut dyn Iterator<Item = (PhysAddr, u64)>,
+        prot: Prot,
+    ) -> Result<(), (u64, MapError)> {
+        let mut done = 0;
+        let mapped = self.map_each(iova, runs, prot, &mut done);
+        self.sync_entries();
+        mapped.map_err(|e| (done, e))
     }
 
     /// Unmaps `len` bytes at `iova`, and adds to `gather` the range that the hardware may still cache.
@@ -123,7 +160,7 @@ impl<F: Format> PageTable<F> {
     /// [`MapError::Missing`] for a hole anywhere in the range; [`MapError::Unaligned`], [`MapError::OutOfRange`],
     /// [`MapError::OutOfMemory`] when a block cannot be split.
     pub fn unmap(&mut self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
-        self.check(iova, len)?;
+        self.config.check(iova, len)?;
         self.unmap_checked(iova.0, len, gather)
     }
 
@@ -171,14 +208,6 @@ impl<F: Format> PageTable<F> {
         }
     }
 
-    fn check(&self, iova: DeviceAddr, len: u64) -> Result<(), MapError> {
-        if len == 0 || !len.is_multiple_of(PAGE_SIZE) || !iova.is_aligned(PAGE_SIZE) {
-            return Err(MapError::Unaligned(iova));
-        }
-        let end = iova.0.checked_add(len).ok_or(MapError::Unaligned(iova))?;
-        if end > 1 << self.config.input_bits { Err(MapError::OutOfRange(iova)) } else { Ok(()) }
-    }
-
     /// Allocates `count` tables before anything is written.
     pub(super) fn spare_tables(&self, count: usize) -> Result<Vec<Table>, MapError> {
         let table = || Table::new(&*self.pages, &self.memory, self.config.output_bits);
@@ -199,6 +228,7 @@ impl<F: Format> PageTable<F> {
     }
 
     /// The table of the last level that holds all of a range, if there is one, and the entries of the range, first and last.
+    #[inline]
     pub(super) fn leaf(&mut self, iova: u64, len: u64) -> Option<(&mut Table, (usize, usize))> {
         let within = (iova ^ (iova + (len - 1))) >> spec::shift(spec::LAST_LEVEL - 1) == 0;
         let table = within.then(|| descend(&mut self.root, self.start_level, spec::LAST_LEVEL, iova))??;

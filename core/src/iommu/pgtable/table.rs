@@ -7,11 +7,11 @@ use core::sync::atomic::Ordering;
 use super::Format;
 use super::occupancy::Occupancy;
 use super::spec::{self, ENTRIES, ENTRY_BYTES};
-use crate::addr::{PAGE_SIZE, PhysAddr};
+use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
 use crate::context::Context;
 use crate::env::{CacheOp, Caching, Memory};
 use crate::instrument::{FaultPoint, Instrument};
-use crate::iommu::{Gather, Prot};
+use crate::iommu::{Gather, MapError, Prot};
 use crate::mem::access::RamWindow;
 use crate::mem::{OutOfMemory, PageAllocator, PageRequest, PageRun};
 
@@ -119,8 +119,30 @@ impl Table {
         Ok(())
     }
 
+    /// As [`fill_free`](Self::fill_free), of entries for `iova` on. `clean`: for a walker that does not snoop.
+    #[inline]
+    pub(super) fn map_free<F: Format>(
+        &mut self,
+        iova: DeviceAddr,
+        entries: (usize, usize),
+        phys: PhysAddr,
+        prot: Prot,
+        clean: bool,
+    ) -> Result<(), MapError> {
+        if let Err(index) = self.fill_free::<F>(entries, phys, prot) {
+            return Err(MapError::Exists(iova + (index - entries.0) as u64 * PAGE_SIZE));
+        }
+        if clean {
+            self.clean(entries.0, entries.1);
+        }
+        Ok(())
+    }
+
     #[inline]
     fn write_leaves<F: Format>(&self, (first, last): (usize, usize), level: u32, phys: PhysAddr, prot: Prot) {
+        if first == last {
+            return self.window.words()[first].store(F::leaf(phys, level, prot), Ordering::Relaxed);
+        }
         let words = &self.window.words()[first..=last];
         let mut at = phys;
         let mut next = || {
@@ -157,6 +179,9 @@ impl Table {
 
     #[inline]
     fn write_zero(&self, first: usize, last: usize) {
+        if first == last {
+            return self.window.words()[first].store(0, Ordering::Relaxed);
+        }
         let (groups, rest) = self.window.words()[first..=last].as_chunks::<8>();
         for group in groups {
             for word in group {

@@ -16,9 +16,26 @@ const PAGES: u64 = 8 * 512;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Map { page: u64, pages: u64, phys: u64, write: bool },
-    Unmap { page: u64, pages: u64 },
-    UnmapExisting { nth: usize, skip: u64, pages: u64 },
+    Map {
+        page: u64,
+        pages: u64,
+        phys: u64,
+        write: bool,
+    },
+    /// Runs: physical page and pages of each.
+    MapRuns {
+        page: u64,
+        runs: Vec<(u64, u64)>,
+    },
+    Unmap {
+        page: u64,
+        pages: u64,
+    },
+    UnmapExisting {
+        nth: usize,
+        skip: u64,
+        pages: u64,
+    },
 }
 
 /// A length that is often one page, a run, or a block and something.
@@ -36,8 +53,11 @@ fn op() -> impl Strategy<Value = Op> {
         (place(), length(), any::<bool>(), 0u64..1024, any::<bool>()).prop_map(|(page, pages, alike, shift, write)| {
             Op::Map { page, pages, phys: if alike { page + (shift & 3) * 512 } else { page + shift }, write }
         });
+    // At most two blocks in all.
+    let runs = proptest::collection::vec((0u64..PAGES, 1u64..17), 1..64);
     prop_oneof![
         3 => map,
+        2 => (place(), runs).prop_map(|(page, runs)| Op::MapRuns { page, runs }),
         1 => (place(), length()).prop_map(|(page, pages)| Op::Unmap { page, pages }),
         3 => (any::<usize>(), 0u64..4, length()).prop_map(|(nth, skip, pages)| Op::UnmapExisting { nth, skip, pages }),
     ]
@@ -83,6 +103,21 @@ fn agrees<F: Format>(input_bits: u32, coherent: bool, keep: bool, ops: Vec<Op>) 
                 if got.is_ok() {
                     oracle.extend((0..pages).map(|n| (page + n, (PhysAddr(at(phys + n).0), prot))));
                 }
+            }
+            Op::MapRuns { page, runs } => {
+                let mut list = runs.iter().map(|(phys, pages)| (PhysAddr(at(*phys).0), pages * K4));
+                let got = table.map_runs(at(page), &mut list, RW);
+                let (mut done, mut expected) = (0, Ok(()));
+                for (phys, pages) in runs {
+                    let first = page + done;
+                    if let Some(taken) = (first..first + pages).find(|p| oracle.contains_key(p)) {
+                        expected = Err((done * K4, MapError::Exists(at(taken))));
+                        break;
+                    }
+                    oracle.extend((0..pages).map(|n| (first + n, (PhysAddr(at(phys + n).0), RW))));
+                    done += pages;
+                }
+                prop_assert_eq!(got, expected);
             }
             Op::Unmap { page, pages } => unmap(&mut table, &mut oracle, page, pages)?,
             Op::UnmapExisting { nth, skip, pages } if !oracle.is_empty() => {
