@@ -51,23 +51,14 @@ struct Line {
     number: usize,
     /// The line without surrounding blanks and without the prefixes `@` and `?`.
     text: String,
-    /// The outcome that its command must have.
-    outcome: Outcome,
     /// Do not print its events (prefix `@`).
     quiet: bool,
+    /// An error of its command skips the rest of the step (prefix `?`).
+    may_fail: bool,
+    /// Its command must fail (prefix `!`).
+    must_fail: bool,
     /// The action that it asks for.
     action: Action,
-}
-
-/// The outcome that a command must have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    /// Success; an error is a failure of the run.
-    Success,
-    /// An error (prefix `!`).
-    Error,
-    /// Either; an error skips the rest of the step (prefix `?`).
-    Any,
 }
 
 /// The action of a line. These types are the grammar: `clap` reads a line as it reads a command line, but that an operand

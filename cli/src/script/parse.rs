@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{FromArgMatches, Subcommand};
 use miette::NamedSource;
 
-use super::{Action, Line, Outcome, Script, Step};
+use super::{Action, Line, Script, Step};
 use crate::failure::{Result, ScriptError};
 
 #[cfg(test)]
@@ -86,23 +86,18 @@ fn add<'t>(script: &mut Script, block: &mut Block<'t>, line: Line, text: &'t str
 /// Reads a line.
 fn line<'t>(grammar: &mut clap::Command, number: usize, line: &'t str) -> Parsed<'t, Line> {
     let (quiet, line) = prefix(line, '@');
-    let (any, text) = prefix(line, '?');
-    let (error, line) = prefix(text, '!');
-    let outcome = match (any, error) {
-        (true, _) => Outcome::Any,
-        (_, true) => Outcome::Error,
-        _ => Outcome::Success,
-    };
+    let (may_fail, text) = prefix(line, '?');
+    let (must_fail, line) = prefix(text, '!');
     if line.is_empty() {
         return Err(Wrong("a command is missing behind the !".into(), text));
     }
     let words = words(grammar, line)?;
     let read = grammar.try_get_matches_from_mut(&words).and_then(|read| Action::from_arg_matches(&read));
     let action = read.map_err(|error| wrong(&error, &words))?;
-    if !matches!(action, Action::Run(_)) && (quiet || outcome != Outcome::Success) {
+    if !matches!(action, Action::Run(_)) && (quiet || may_fail || must_fail) {
         return Err(Wrong(format!("{} takes no prefix", words[0]), words[0]));
     }
-    Ok(Line { number, text: text.into(), outcome, quiet, action })
+    Ok(Line { number, text: text.into(), quiet, may_fail, must_fail, action })
 }
 
 /// The words of a line: its commands, `--`, behind which a word may begin with a hyphen, and the operands.

@@ -10,8 +10,7 @@ use bindery_drivers::sata_rcar::SataRcar;
 use bindery_sim::disk::SECTOR;
 
 use super::{
-    Action, Check, Command, Drivers, Facts, GuestCommand, Line, Outcome, Script, Side, Step, Transfer, check, promises,
-    show,
+    Action, Check, Command, Drivers, Facts, GuestCommand, Line, Script, Side, Step, Transfer, check, promises, show,
 };
 use crate::failure::Result;
 use crate::output::{HEADING, PLAIN, WARNING, count};
@@ -179,14 +178,14 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
         if !line.quiet {
             self.reporter.events(&self.last.events)?;
         }
-        if !ok && line.outcome == Outcome::Any {
+        if !ok && line.may_fail {
             return Ok(false);
         }
         let style = if ok { PLAIN } else { WARNING };
         output.lines().try_for_each(|text| self.reporter.styled(style, text))?;
-        match (ok, line.outcome) {
-            (true, Outcome::Error) => self.fail(line, &format!("{text} was to be refused"))?,
-            (false, Outcome::Success) => self.fail(line, &output)?,
+        match (ok, line.must_fail) {
+            (true, true) => self.fail(line, &format!("{text} was to be refused"))?,
+            (false, false) => self.fail(line, &output)?,
             _ => {}
         }
         Ok(true)
