@@ -56,8 +56,8 @@ pub(super) fn evaluate(check: &Check, session: &Session, last: &Last) -> Checked
         Check::Translation => translation(session),
         Check::Unmapped => unmapped(session, &last.events),
         Check::Ledger => {
-            let Before { device, ledger, .. } = before(last, "the ledger was returned")?;
-            returned(device, ledger, &last.events)
+            let taken = &before(last, "the ledger was returned")?.ledger;
+            returned(controller(session)?.name(), taken, &last.events)
         }
         Check::Stale => stale(last),
         Check::DmaBlocked => dma_blocked(session, last),

@@ -138,13 +138,9 @@ enum Drivers {
 /// Access to whole sectors.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 enum Transfer {
-    /// Prints them.
-    Read {
-        #[arg(value_parser = parse::lba)]
-        lba: u64,
-        #[arg(value_parser = parse::sectors, default_value = "1")]
-        count: u64,
-    },
+    /// Prints them; one, unless it is told how many.
+    #[command(mut_arg("sectors", |count| count.required(false).default_value("1")))]
+    Read(Area),
     /// Writes text, or bytes as `0x` and hexadecimal digits, filled up with zeros.
     Write {
         #[arg(value_parser = parse::lba)]

@@ -16,7 +16,7 @@ use crate::failure::Result;
 use crate::output::{HEADING, PLAIN, WARNING, count};
 use crate::record::{self, LogEntry};
 use crate::reporter::Reporter;
-use crate::session::{Area, Session, pattern};
+use crate::session::{Session, pattern};
 use crate::shell;
 
 /// Effects of the last command.
@@ -36,8 +36,6 @@ pub(super) struct Last {
 
 /// The disk controller before a command.
 pub(super) struct Before {
-    /// Its name.
-    pub(super) device: Arc<str>,
     /// Entries of its ledger, oldest first, with their back-ends.
     pub(super) ledger: Vec<(u64, String)>,
     /// Resource usage of the host.
@@ -54,7 +52,6 @@ impl Before {
         let ledger = session.host.resources(&sata).into_iter().map(|(entry, _, _, backend)| (entry, backend));
         let guest = session.guest.as_ref().map(|g| session.log.mapped("guest", &g.device));
         Some(Self {
-            device: sata.name().into(),
             ledger: ledger.collect(),
             usage: session.host.resource_usage(),
             client: session.port(),
@@ -224,10 +221,7 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
 
 fn transfer(session: &Session, side: Side, what: &Transfer) -> Result<Answer> {
     let (lba, bytes) = match what {
-        &Transfer::Read { lba, count } => {
-            let area = Area { lba, sectors: count };
-            return Ok(session.read(side, area).map(|bytes| shell::dump(area, &bytes)));
-        }
+        Transfer::Read(area) => return Ok(session.read(side, *area).map(|bytes| shell::dump(*area, &bytes))),
         Transfer::Write { lba, text } => (*lba, Arc::clone(text)),
         Transfer::Fill { area, name } => (area.lba, pattern(name, *area).into()),
     };

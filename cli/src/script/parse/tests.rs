@@ -93,8 +93,8 @@ fn sectors_are_filled_up_and_bytes_may_be_hexadecimal() {
     assert_eq!(written("write 7 hello  world"), (7, 512, b"hello  world\0\0\0\0".to_vec()));
     assert_eq!(written("write 7 -h"), (7, 512, b"-h\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec()));
     assert_eq!(written("write 0x10 0xdead beef"), (16, 512, b"\xde\xad\xbe\xef\0\0\0\0\0\0\0\0\0\0\0\0".to_vec()));
-    assert_eq!(commands("read 5"), [Command::Host(Transfer::Read { lba: 5, count: 1 })]);
-    assert_eq!(commands("image read 5 0x20"), [Command::Image(Transfer::Read { lba: 5, count: 32 })]);
+    assert_eq!(commands("read 5"), [Command::Host(Transfer::Read(Area { lba: 5, sectors: 1 }))]);
+    assert_eq!(commands("image read 5 0x20"), [Command::Image(Transfer::Read(Area { lba: 5, sectors: 32 }))]);
 }
 
 #[test]
