@@ -16,9 +16,10 @@ mod tests;
 
 /// Grammar, for help.
 const GRAMMAR: &str = "\
-write one of: echo VALUE > PATH, cat PATH, ls PATH, read LBA [COUNT], write LBA TEXT, write LBA 0xBYTES, fill LBA COUNT NAME, \
-drivers add|remove, settle, guest start cooperative|unresponsive, guest stop, expect CHECK, require CHECK, if CHECK, else, \
-end, show FACTS, note TEXT, step NAME TITLE. A # begins a comment; a ! before a command says that it must fail";
+write one of: echo VALUE > PATH, cat PATH, ls PATH, [guest|image] read LBA [COUNT], [guest|image] write LBA TEXT|0xBYTES, \
+[guest|image] fill LBA COUNT NAME, drivers add|remove, settle, guest start cooperative|unresponsive, guest stop, \
+expect CHECK, require CHECK, if CHECK, else, end, show FACTS, note TEXT, step NAME TITLE. A # begins a comment; a ! before a \
+command says that it must fail";
 /// Names of checks, for help.
 const CHECKS: &str = "driver NAME|none, was-bound NAME, guest, guest asked, guest released, wake-ups, translation, unmapped, \
 [guest|image] reads LBA COUNT [NAME], ledger, stale, dma-blocked, pristine, event NAME, output TEXT";
@@ -36,15 +37,20 @@ type Parsed<'t, T> = std::result::Result<T, Wrong<'t>>;
 /// The last of `if`, `else` and `end`, and the line of the `if`.
 type Block<'t> = (&'t str, usize, &'t str);
 
+/// Grammar of a line without prefixes.
+fn grammar() -> clap::Command {
+    Action::augment_subcommands(clap::Command::new("script"))
+        .no_binary_name(true)
+        .subcommand_required(true)
+        .disable_help_flag(true)
+        .disable_help_subcommand(true)
+}
+
 /// Parses a script; `path` is its name in messages.
 pub fn parse(path: &str, text: &str) -> Result<Script> {
     let mut script = Script { steps: Vec::new() };
     let mut block = ("end", 0, "");
-    let mut grammar = Action::augment_subcommands(clap::Command::new("script"))
-        .no_binary_name(true)
-        .subcommand_required(true)
-        .disable_help_flag(true)
-        .disable_help_subcommand(true);
+    let mut grammar = grammar();
     let error = |line: usize, Wrong(what, part): Wrong<'_>| {
         // Every part is a slice of the text, so that its address says where it is.
         let at = (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize);

@@ -152,3 +152,26 @@ fn what_is_wrong_is_named_with_its_line_and_place() {
     assert!(wrong("expect image ledger").1.contains("no such check; there are: driver NAME"));
     assert!(wrong("show weather").1.contains("no such facts; there are: machine"));
 }
+
+#[test]
+fn help_and_the_documentation_name_every_command_and_every_check() {
+    fn names<'g>(grammar: &'g clap::Command, found: &mut Vec<&'g str>) {
+        for command in grammar.get_subcommands() {
+            found.push(command.get_name());
+            names(command, found);
+        }
+    }
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/run.md")).unwrap();
+    let docs = docs.split('`').skip(1).step_by(2).collect::<Vec<_>>().join(" ");
+    let words = |text: &str| -> Vec<String> {
+        text.split(|c: char| !c.is_ascii_lowercase() && c != '-').map(String::from).collect()
+    };
+    let (help, docs) = (words(&format!("{GRAMMAR} {CHECKS}")), words(&docs));
+    let (grammar, mut found) = (grammar(), Vec::new());
+    names(&grammar, &mut found);
+    assert!(found.contains(&"fill") && found.contains(&"dma-blocked") && found.contains(&"released"));
+    for name in found {
+        assert!(help.iter().any(|word| word == name), "the help does not name {name}");
+        assert!(docs.iter().any(|word| word == name), "docs/run.md does not name {name}");
+    }
+}
