@@ -148,21 +148,22 @@ impl Driver for Edu {
         dev.dma().set_mask(self.dma_bits)?;
         dev.vectors(1..=1)?;
         let memory = Mutex::new(dev.dma().coherent(LEN as u64)?);
-        Ok(Port { dev, regs, done: Arc::default(), memory, _irq: dev.irq(0)? })
+        let done = Arc::<Completion>::default();
+        let (handle, completed) = (regs.handle(), Arc::clone(&done));
+        let irq = dev.request_irq(0, move || {
+            match handle.read32(IRQ_STATUS) {
+                Ok(0 | u32::MAX) | Err(_) => return IrqReturn::None,
+                Ok(bits) => drop(handle.write32(IRQ_ACK, bits)),
+            }
+            completed.complete();
+            IrqReturn::Handled
+        })?;
+        Ok(Port { dev, regs, done, memory, _irq: irq })
     }
 
     fn quiesce(port: &Port<'_>) -> Result<Quiesced, QuiesceError> {
         let idle = wait_idle(port.dev, &port.regs);
         port.done.complete_all();
         idle.map(|()| Quiesced::stopped()).map_err(|_| QuiesceError("a transfer does not end"))
-    }
-
-    fn interrupt(port: &Port<'_>, _: usize) -> IrqReturn {
-        match port.regs.read32(IRQ_STATUS) {
-            Ok(0 | u32::MAX) | Err(_) => return IrqReturn::None,
-            Ok(bits) => drop(port.regs.write32(IRQ_ACK, bits)),
-        }
-        port.done.complete();
-        IrqReturn::Handled
     }
 }

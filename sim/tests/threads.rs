@@ -9,7 +9,7 @@ use std::time::Duration;
 use bindery::addr::PhysAddr;
 use bindery::binding::Bound;
 use bindery::device::{DeviceDesc, Resource};
-use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
+use bindery::driver::{Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::env::{Env, EnvError, EventToken, Instant, Io, IrqControl, IrqLine, IrqSink, Memory, Trigger};
 use bindery::irq::Irq;
 use bindery::machine::{Machine, Policy};
@@ -68,7 +68,7 @@ impl Env for Host {
 
 struct Port<'b> {
     irq: Irq<'b>,
-    done: Completion,
+    done: Arc<Completion>,
 }
 
 /// Driver with a handler that completes something and wakes its thread.
@@ -80,12 +80,13 @@ impl Driver for Toy {
     type Data<'b> = Port<'b>;
 
     fn probe<'b>(&self, dev: Bound<'b>) -> Result<Port<'b>, ProbeError> {
-        Ok(Port { irq: dev.irq(0)?, done: Completion::new() })
-    }
-
-    fn interrupt(port: &Port<'_>, _: usize) -> bindery::driver::IrqReturn {
-        port.done.complete();
-        bindery::driver::IrqReturn::WakeThread
+        let done = Arc::new(Completion::new());
+        let completed = Arc::clone(&done);
+        let irq = dev.request_irq(0, move || {
+            completed.complete();
+            IrqReturn::WakeThread
+        })?;
+        Ok(Port { irq, done })
     }
 
     fn quiesce(_: &Port<'_>) -> Result<Quiesced, QuiesceError> {

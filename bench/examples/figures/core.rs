@@ -26,15 +26,11 @@ impl Driver for Wired {
 
     fn probe<'b>(&self, dev: Bound<'b>) -> Result<Self::Data<'b>, ProbeError> {
         dev.mark_quiesced(Quiesced::never_started());
-        Ok((dev.mmio(0)?, dev.irq(0)?))
+        Ok((dev.mmio(0)?, dev.request_irq(0, || IrqReturn::Handled)?))
     }
 
     fn quiesce(_: &Self::Data<'_>) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::never_started())
-    }
-
-    fn interrupt(_: &Self::Data<'_>, _: usize) -> IrqReturn {
-        IrqReturn::Handled
     }
 }
 

@@ -6,7 +6,7 @@ use core::any::Any;
 use super::BindingState;
 use crate::device::{CurrentBinding, Device};
 use crate::error::ProbeError;
-use crate::lifecycle::{IrqReturn, QuiesceError, Quiesced};
+use crate::lifecycle::{QuiesceError, Quiesced};
 
 /// Binding of a device to a driver of any type.
 pub(crate) trait AnyBinding: Send + Sync {
@@ -32,10 +32,10 @@ pub(crate) trait AnyBinding: Send + Sync {
     fn drain(&self);
     /// As [`drain`](Self::drain), then drops the driver data.
     fn drop_data(&self);
-    /// Returns true while there is driver data.
+    /// True while there is driver data.
     fn has_data(&self) -> bool;
-    /// Calls the driver's interrupt handler for interrupt `index`. `None` without driver data or when users are refused.
-    fn interrupt(&self, index: usize) -> Option<IrqReturn>;
+    /// True while users are let in.
+    fn is_open(&self) -> bool;
     /// Upcast from which [`Client`](crate::driver::Client) recovers the driver's type.
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
 }

@@ -60,7 +60,11 @@ impl Driver for Widget {
             calls.lock().unwrap().push("action");
         })?;
         let ring = dev.dma().coherent_slice::<u32>(16)?;
-        let irq = dev.irq(0)?;
+        let calls = Arc::clone(&self.calls);
+        let irq = dev.request_irq(0, move || {
+            calls.lock().unwrap().push("interrupt");
+            IrqReturn::HandledMasked
+        })?;
         if let Some(node) = self.defer_on {
             return Err(ProbeError::Defer { on: Missing::Node(node) });
         }
@@ -71,11 +75,6 @@ impl Driver for Widget {
     fn quiesce(state: &State<'_>) -> Result<Quiesced, QuiesceError> {
         state.calls.lock().unwrap().push("quiesce");
         Ok(Quiesced::stopped())
-    }
-
-    fn interrupt(state: &State<'_>, _: usize) -> IrqReturn {
-        state.calls.lock().unwrap().push("interrupt");
-        IrqReturn::HandledMasked
     }
 }
 

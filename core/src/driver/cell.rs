@@ -11,10 +11,10 @@ use alloc::sync::Arc;
 use core::any::Any;
 use core::ptr::{self, NonNull};
 
-use super::{Driver, IrqReturn, ProbeError, QuiesceError, Quiesced};
+use super::{Driver, ProbeError, QuiesceError, Quiesced};
 use crate::binding::{Activity, AnyBinding, BindingState, Bound, TrackedRundown};
 use crate::promise::Promise;
-use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicPtr, Ordering};
 
 /// Binding of a device to driver `D`.
 ///
@@ -26,19 +26,16 @@ use crate::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 /// - `data` changes only while `users` is closed and drained, so a guard of `users` keeps it alive and in place.
 pub(crate) struct Binding<D: Driver> {
     driver: Arc<D>,
-    /// A pointer and not a locked box, because interrupt handlers reach it.
+    /// A pointer and not a locked box, so that users take no lock.
     data: AtomicPtr<D::Data<'static>>,
     /// Run-down protection of the driver data.
     users: TrackedRundown,
-    /// Index of the last interrupt that was delivered, for reports: handlers are not recorded, which takes a lock.
-    last_interrupt: AtomicUsize,
     bound: BindingState,
 }
 
 impl<D: Driver> Binding<D> {
     pub(crate) fn new(driver: Arc<D>, bound: BindingState) -> Self {
-        let (data, last_interrupt) = (AtomicPtr::new(ptr::null_mut()), AtomicUsize::new(0));
-        Self { driver, data, users: TrackedRundown::closed(), last_interrupt, bound }
+        Self { driver, data: AtomicPtr::new(ptr::null_mut()), users: TrackedRundown::closed(), bound }
     }
 
     /// State of the binding.
@@ -50,12 +47,7 @@ impl<D: Driver> Binding<D> {
     ///
     /// The closure accepts the data with any lifetime, so it cannot keep a borrow of it.
     pub(crate) fn with<R>(&self, activity: Activity, use_data: impl for<'x> FnOnce(&D::Data<'x>) -> R) -> Option<R> {
-        let user = self.users.enter_as(activity, self.bound.system().env().now())?;
-        self.with_data(use_data, user)
-    }
-
-    /// As [`with`](Self::with), inside the run-down by `_user`. Takes no lock.
-    fn with_data<R, G>(&self, use_data: impl for<'x> FnOnce(&D::Data<'x>) -> R, _user: G) -> Option<R> {
+        let _user = self.users.enter_as(activity, self.bound.system().env().now())?;
         // Acquire: pairs with the release in `probe`.
         let Some(data) = NonNull::new(self.data.load(Ordering::Acquire)) else {
             self.bound.system().promises.check(Promise::NoUseAfterRevoke, false, || {
@@ -128,8 +120,7 @@ impl<D: Driver> AnyBinding for Binding<D> {
     }
 
     fn drain(&self) {
-        let handler = || format!("interrupt {}", self.last_interrupt.load(Ordering::Relaxed));
-        self.users.drain(self.bound.system(), self.bound.name(), handler);
+        self.users.close_and_drain(self.bound.system(), self.bound.name());
     }
 
     fn drop_data(&self) {
@@ -141,10 +132,8 @@ impl<D: Driver> AnyBinding for Binding<D> {
         !self.data.load(Ordering::Acquire).is_null()
     }
 
-    fn interrupt(&self, index: usize) -> Option<IrqReturn> {
-        let user = self.users.enter_untracked()?;
-        self.last_interrupt.store(index, Ordering::Relaxed);
-        self.with_data(|data| D::interrupt(data, index), user)
+    fn is_open(&self) -> bool {
+        !self.users.is_closed()
     }
 
     fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {

@@ -163,13 +163,4 @@ pub trait Driver: Send + Sync + Sized + 'static {
     ///
     /// [`QuiesceError`] when the device does not stop: its memory is then quarantined.
     fn quiesce(data: &Self::Data<'_>) -> Result<Quiesced, QuiesceError>;
-
-    /// Handles interrupt `index` of the device, requested by [`Bound::irq`], in hard interrupt context. Called while there is
-    /// driver data: requests before that wait. A driver that needs its interrupts in [`probe`](Self::probe) has a handler of its
-    /// own ([`Bound::request_irq`]), whose contract holds here, too. The default wakes a thread that waits in
-    /// [`Irq::wait`](crate::irq::Irq::wait).
-    fn interrupt(data: &Self::Data<'_>, index: usize) -> IrqReturn {
-        let _ = (data, index);
-        IrqReturn::WakeThread
-    }
 }

@@ -196,11 +196,7 @@ impl Descriptor {
                 self.acknowledge();
             }
             called = true;
-            let result = self.call(machine, slot, &target, false);
-            answers.add(
-                slot,
-                result.unwrap_or_else(|| self.call(machine, slot, &target, true).unwrap_or(HandlerResult::Absent)),
-            );
+            answers.add(slot, self.call(machine, slot, &target));
         }
         // A level is acknowledged when it is deasserted.
         if called && !edge {
@@ -216,20 +212,18 @@ impl Descriptor {
         true
     }
 
-    /// Calls the handler in `slot`, and records what changes the line's state. `None` when it must be called `again`, because
-    /// the driver data came meanwhile.
-    fn call(&self, machine: &System, slot: usize, target: &Target, again: bool) -> Option<HandlerResult> {
+    /// Calls the handler in `slot`, and records what changes the line's state.
+    fn call(&self, machine: &System, slot: usize, target: &Target) -> HandlerResult {
         // Acquire: pairs with the release of an unmask; an unmask after this is newer than the result.
         let unmasks = target.route.unmasks.load(Ordering::Acquire);
         let result = target.call();
-        if result.changes_line() && self.with(machine, |line| line.answer(slot, result, unmasks, again)) == Some(false)
-        {
-            return None;
+        if result.changes_line() {
+            self.with(machine, |line| line.answer(slot, result, unmasks));
         }
         if result == HandlerResult::Threaded {
             machine.irqs().defer();
         }
-        Some(result)
+        result
     }
 
     /// Completes a request that no handler has served.

@@ -32,8 +32,6 @@ pub(super) enum HandlerResult {
     None,
     /// No handler checked the device: wake the waiting thread.
     WakeThread,
-    /// No handler could run: it is the driver's [`interrupt`](crate::driver::Driver::interrupt), and there is no driver data.
-    Absent,
 }
 
 impl HandlerResult {
@@ -61,7 +59,7 @@ impl Answers {
         match result {
             HandlerResult::Handled | HandlerResult::HandledMasked | HandlerResult::Threaded => self.served = true,
             HandlerResult::None => self.declined = true,
-            HandlerResult::WakeThread | HandlerResult::Absent => self.absent |= 1 << slot,
+            HandlerResult::WakeThread => self.absent |= 1 << slot,
         }
     }
 
@@ -86,14 +84,10 @@ pub(super) struct User {
     /// Its handler could not check the device, and the user has not since: a request may hold the line for it. A request is
     /// completed some time after its handlers were called, and the user may have been faster.
     asked: bool,
-    /// There has been driver data since it joined.
-    opened: bool,
     /// Is being removed: its handler is not called any more.
     leaving: bool,
     /// Threads in [`Irq::wait`](super::Irq::wait).
     waiting: u32,
-    /// An edge arrived while it had no driver data.
-    missed: bool,
     /// An overdue hold was reported.
     reported: bool,
 }
@@ -179,10 +173,8 @@ impl Line {
             holds: false,
             threaded: false,
             asked: false,
-            opened: false,
             leaving: false,
             waiting: 0,
-            missed: false,
             reported: false,
         });
         self.end_storm();
@@ -201,18 +193,6 @@ impl Line {
         self.end_storm();
         self.holds_changed();
         self.users.is_empty()
-    }
-
-    /// Opens a user, which has driver data from now on. True when its handler must be called for a missed edge.
-    pub(super) fn opened(&mut self, route: &Arc<Route>) -> bool {
-        self.end_storm();
-        let Some(user) = self.user(route) else { return false };
-        user.holds = false;
-        user.asked = false;
-        user.opened = true;
-        let missed = core::mem::take(&mut user.missed);
-        self.holds_changed();
-        missed && self.trigger == Trigger::EdgeRising
     }
 
     /// Masks the line for a user.
@@ -262,11 +242,10 @@ impl Line {
         }
     }
 
-    /// Records the result of the handler in `slot`, called when the user had unmasked `unmasks` times. False when the handler
-    /// must be called `again`, and nothing was recorded: the user got driver data after the call, and knows of no missed edge.
-    pub(super) fn answer(&mut self, slot: usize, result: HandlerResult, unmasks: u32, again: bool) -> bool {
+    /// Records the result of the handler in `slot`, called when the user had unmasked `unmasks` times.
+    pub(super) fn answer(&mut self, slot: usize, result: HandlerResult, unmasks: u32) {
         let level = self.trigger == Trigger::LevelHigh;
-        let Some(user) = self.users.iter_mut().find(|u| u.slot == slot) else { return true };
+        let Some(user) = self.users.iter_mut().find(|u| u.slot == slot) else { return };
         match result {
             // Ignored if the user has unmasked since the call: the thread that its handler woke was faster.
             HandlerResult::HandledMasked => user.masked |= user.route.unmasks.load(Ordering::Acquire) == unmasks,
@@ -275,16 +254,12 @@ impl Line {
             HandlerResult::Threaded => {
                 user.threaded |= level;
                 user.route.thread.request();
-                return true;
+                return;
             }
-            // The second time it is because the binding ends.
-            HandlerResult::Absent if user.opened && !again => return false,
-            HandlerResult::Absent => user.missed = true,
-            HandlerResult::WakeThread | HandlerResult::Handled | HandlerResult::None => {}
+            HandlerResult::WakeThread => user.asked = true,
+            HandlerResult::Handled | HandlerResult::None => {}
         }
-        user.asked |= matches!(result, HandlerResult::Absent | HandlerResult::WakeThread);
         user.route.fire();
-        true
     }
 
     /// Completes a request with the results of the handlers. `served_since`: another one was served since the last one that

@@ -3,7 +3,7 @@
 //! A line has up to 64 users, which are recorded as claims. The contract of hard interrupt context (reasons in
 //! docs/decisions/0014):
 //!
-//! - **Hard handlers** ([`Bound::request_irq`], [`Driver::interrupt`]) run wherever the target delivers, in a trap for example.
+//! - **Hard handlers** ([`Bound::request_irq`]) run wherever the target delivers, in a trap for example.
 //!   They access registers, change atomics, and wake. Delivery allocates and frees nothing. It takes no lock for a request that
 //!   a handler serves; for one that changes masks it takes the line's lock, which saves interrupts.
 //! - **Threaded parts** ([`Bound::request_threaded_irq`]) run in task context. A level is masked until its threaded part has
@@ -20,8 +20,8 @@
 //!   [`IrqReturn::HandledMasked`]. The line is masked while any user masks it. A mask does not nest: it ends with that
 //!   user's next unmask, wait or removal, and with no other user's.
 //! - **Unmasking.** The user ends the user's masks; the core ends the core's masks, and nothing else.
-//! - **Holds.** A request that only an absent user can have made (one whose handler is [`Driver::interrupt`] and has no driver
-//!   data, one without a thread in [`Irq::wait`], one that is leaving) *holds* the line: otherwise a level request would repeat at once.
+//! - **Holds.** A request that only an absent user can have made (one without a handler ([`Bound::irq`]) and without a thread in
+//!   [`Irq::wait`], one that is leaving) *holds* the line: otherwise a level request would repeat at once.
 //!   A user that has unmasked or waited since its handler was called is not absent, however late the request is completed.
 //!   A hold ends when that user returns or is removed. On a shared line it also times out (after 1 ms, doubled each
 //!   time up to 100 ms), so that the others are served, late at worst; the first such timeout is reported.
@@ -31,9 +31,8 @@
 //!   their devices.
 //! - **Storms.** After 1000 consecutive requests that no handler claims, the line is masked, and an event names the
 //!   users. A user that joins or leaves ends the storm; in between, an unmask or a wait does, up to 10 times.
-//! - **Missed edges.** While the line is masked the controller latches them. An edge for a user without driver data is
-//!   delivered to its handler once the data exists; one for a thread that does not wait, by its next wait. Several
-//!   edges meanwhile count as one. Edges before the first user are dropped.
+//! - **Missed edges.** While the line is masked the controller latches them. An edge for a thread that does not wait is
+//!   delivered by its next wait. Several edges meanwhile count as one. Edges before the first user are dropped.
 //! - **Enabling.** The first user enables the line, and the last one disables it; other users do not change it. A line that could
 //!   not be enabled is not disabled.
 
@@ -47,8 +46,6 @@ mod handler_tests;
 mod line;
 #[cfg(all(test, loom))]
 mod loom_tests;
-#[cfg(all(test, not(loom)))]
-mod opening_tests;
 mod route;
 mod source;
 mod table;
@@ -56,14 +53,11 @@ mod table;
 mod tests;
 mod thread;
 
-#[cfg(doc)]
-use crate::driver::Driver;
-
 pub use controller::{InterruptController, InterruptLines};
 use handle::IrqEntry;
 pub use handle::{Irq, IrqHandle, TimedOut};
 pub(crate) use route::Route;
-use route::{Handler, HardHandler, Target, ThreadHandler};
+use route::{HardHandler, Target, ThreadHandler};
 pub(crate) use source::VectorLines;
 pub(crate) use table::IrqTable;
 pub use table::LineInfo;
@@ -91,8 +85,7 @@ impl<'b> Bound<'b> {
     /// be shared; ARCHITECTURE.md has the contract of shared lines. A line of a secondary controller is delivered by
     /// that controller's driver ([`Bound::provide_interrupts`]).
     ///
-    /// Its requests go to [`Driver::interrupt`](crate::driver::Driver::interrupt) once there is driver data, and to threads in
-    /// [`Irq::wait`]. A driver that uses interrupts in its probe already has a handler of its own
+    /// Its requests go to threads in [`Irq::wait`]. A driver that handles them where they arrive has a handler
     /// ([`request_irq`](Self::request_irq)).
     ///
     /// # Errors
@@ -101,13 +94,7 @@ impl<'b> Bound<'b> {
     /// incompatible mode, [`ResourceError::TooManyUsers`], [`ResourceError::NotDelivered`] or [`ResourceError::NoSuchLine`]
     /// from a secondary controller.
     pub fn irq(&self, index: usize) -> Result<Irq<'b>, ResourceError> {
-        self.add_user(
-            index,
-            match self.state.device().binding() {
-                Some(binding) => Handler::Data(binding),
-                None => Handler::Own { hard: Box::new(|| IrqReturn::WakeThread), thread: None },
-            },
-        )
+        self.request_irq(index, || IrqReturn::WakeThread)
     }
 
     /// As [`irq`](Self::irq), with a handler, which is called from now on until the line is released: in probe as afterwards
@@ -147,7 +134,7 @@ impl<'b> Bound<'b> {
         index: usize,
         hard: impl Fn() -> IrqReturn + Send + Sync + 'static,
     ) -> Result<Irq<'b>, ResourceError> {
-        self.request_own(index, Box::new(hard), None)
+        self.add_user(index, Box::new(hard), None)
     }
 
     /// As [`request_irq`](Self::request_irq), with a threaded part, which runs in task context after `hard` has returned
@@ -168,19 +155,15 @@ impl<'b> Bound<'b> {
         hard: impl Fn() -> IrqReturn + Send + Sync + 'static,
         thread: impl Fn() + Send + Sync + 'static,
     ) -> Result<Irq<'b>, ResourceError> {
-        self.request_own(index, Box::new(hard), Some(Box::new(thread)))
+        self.add_user(index, Box::new(hard), Some(Box::new(thread)))
     }
 
-    fn request_own(
+    fn add_user(
         &self,
         index: usize,
         hard: HardHandler,
         thread: Option<ThreadHandler>,
     ) -> Result<Irq<'b>, ResourceError> {
-        self.add_user(index, Handler::Own { hard, thread })
-    }
-
-    fn add_user(&self, index: usize, handler: Handler) -> Result<Irq<'b>, ResourceError> {
         let request = IrqTable::line_request(*self, index)?;
         self.state.check(FaultPoint::IrqRequest)?;
         // A guest cannot share: it and other users of the line do not know of each other.
@@ -191,7 +174,7 @@ impl<'b> Bound<'b> {
         let claim = self.state.claim(&request.subject, mode)?;
         let machine = self.state.system();
         let route = Route::new(request.line, index, Arc::clone(self.state.device()), claim);
-        let target = Target { route: Arc::clone(&route), handler };
+        let target = Target { route: Arc::clone(&route), hard, thread };
         let added = machine.irqs().add(machine, target, request.trigger);
         let added = added
             .and_then(|()| source::acquire(self.state, index).inspect_err(|_| machine.irqs().remove(machine, &route)));

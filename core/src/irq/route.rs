@@ -8,12 +8,11 @@ use super::LineKey;
 use super::descriptor::Descriptor;
 use super::line::HandlerResult;
 use super::thread::ThreadRequests;
-use crate::binding::AnyBinding;
 use crate::claim::Claim;
 use crate::device::Device;
 use crate::driver::IrqReturn;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use crate::sync::{Delivering, HardIrq, WaitQueue};
+use crate::sync::{HardIrq, WaitQueue};
 use crate::system::System;
 
 /// Registration of one device's interrupt: the target of its requests.
@@ -41,38 +40,23 @@ pub(super) type HardHandler = Box<dyn Fn() -> IrqReturn + Send + Sync>;
 /// Threaded part of a handler.
 pub(super) type ThreadHandler = Box<dyn Fn() + Send + Sync>;
 
-/// What a request is delivered to.
-pub(super) enum Handler {
-    /// The driver's [`interrupt`](crate::driver::Driver::interrupt), once there is driver data.
-    Data(Arc<dyn AnyBinding>),
-    /// A handler of its own, from the moment that it is requested.
-    Own { hard: HardHandler, thread: Option<ThreadHandler> },
-}
-
 /// User of a line, as delivery finds it.
 pub(crate) struct Target {
     pub(super) route: Arc<Route>,
-    pub(super) handler: Handler,
+    pub(super) hard: HardHandler,
+    pub(super) thread: Option<ThreadHandler>,
 }
 
 impl Target {
     /// Calls the hard handler.
     pub(super) fn call(&self) -> HandlerResult {
-        let (returned, threaded) = match &self.handler {
-            Handler::Data(binding) => (binding.interrupt(self.route.index), false),
-            Handler::Own { hard, thread } => {
-                let _hard = HardIrq::enter();
-                (Some(hard()), thread.is_some())
-            }
-        };
-        match returned {
-            Some(IrqReturn::Handled) => HandlerResult::Handled,
-            Some(IrqReturn::HandledMasked) => HandlerResult::HandledMasked,
-            Some(IrqReturn::None) => HandlerResult::None,
-            Some(IrqReturn::WakeThread) if threaded => HandlerResult::Threaded,
-            Some(IrqReturn::WakeThread) => HandlerResult::WakeThread,
-            // Probe is still running, or the binding is being torn down.
-            None => HandlerResult::Absent,
+        let _hard = HardIrq::enter();
+        match (self.hard)() {
+            IrqReturn::Handled => HandlerResult::Handled,
+            IrqReturn::HandledMasked => HandlerResult::HandledMasked,
+            IrqReturn::None => HandlerResult::None,
+            IrqReturn::WakeThread if self.thread.is_some() => HandlerResult::Threaded,
+            IrqReturn::WakeThread => HandlerResult::WakeThread,
         }
     }
 }
@@ -105,7 +89,7 @@ impl Route {
         let again = self.thread.run(|| {
             // Inside the same run-down as the hard handler, so that a release of the line waits for both (P5).
             let Some(target) = self.line.slot(self.slot.load(Ordering::Relaxed)).enter() else { return };
-            let Handler::Own { thread: Some(thread), .. } = &target.handler else { return };
+            let Some(thread) = &target.thread else { return };
             if Arc::ptr_eq(&target.route, self) {
                 thread();
                 self.line.with(machine, |line| line.thread_done(self));
@@ -114,21 +98,6 @@ impl Route {
         if again {
             machine.irqs().defer();
         }
-    }
-
-    /// Opens this user, which has driver data from now on: its handler is called for an edge that was missed.
-    pub(crate) fn opened(self: &Arc<Self>, machine: &System) {
-        if self.line.with(machine, |line| line.opened(self)) != Some(true) {
-            return;
-        }
-        let _delivering = Delivering::enter();
-        let result = self.line.slot(self.slot.load(Ordering::Relaxed)).enter().map(|target| target.call());
-        if result == Some(HandlerResult::HandledMasked) {
-            self.line.with(machine, |line| line.mask(self));
-            // After the mask: a waiting thread that takes the flag finds the line masked.
-            self.fire();
-        }
-        machine.event_happened();
     }
 
     pub(super) fn user(&self) -> String {

@@ -147,11 +147,6 @@ impl IrqTable {
         self.lines().into_iter().filter_map(end).collect()
     }
 
-    /// Registrations of `device`.
-    pub(crate) fn of(&self, device: &Device) -> Vec<Arc<Route>> {
-        self.routes.lock().get(&device.node()).cloned().unwrap_or_default()
-    }
-
     /// True when `device` has any line.
     pub(crate) fn has_lines(&self, device: &Device) -> bool {
         self.routes.lock().contains_key(&device.node())

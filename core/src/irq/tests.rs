@@ -33,8 +33,6 @@ enum Kind {
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Op {
     Join(usize),
-    Open(usize),
-    Close(usize),
     Leave(usize),
     Assert(usize),
     Mask(usize),
@@ -48,7 +46,6 @@ enum Op {
 #[expect(clippy::struct_excessive_bools, reason = "facts that hold in any combination")]
 struct Model {
     joined: bool,
-    data: bool,
     /// Its device has a pending request.
     asserted: bool,
     /// Its own mask.
@@ -101,9 +98,7 @@ impl Fixture {
             let waits = u.joined && self.waits(n);
             let can = [
                 (Op::Join(n), !u.joined),
-                (Op::Open(n), u.joined && !u.data),
-                (Op::Close(n), u.data),
-                (Op::Leave(n), u.joined && !u.data && !u.waiting),
+                (Op::Leave(n), u.joined && !u.waiting),
                 (Op::Assert(n), !u.asserted),
                 (Op::Mask(n), u.joined && !u.masked),
                 (Op::Unmask(n), u.joined),
@@ -138,14 +133,6 @@ impl Fixture {
                     self.users[n].asserted = false;
                 }
             }
-            Op::Open(n) => {
-                self.users[n].data = true;
-                if self.line.opened(&self.routes[n]) && self.result(n) == HandlerResult::HandledMasked {
-                    self.line.mask(&self.routes[n]);
-                }
-            }
-            // The core closes a user when it leaves, and the driver's data before that.
-            Op::Close(n) => self.users[n].data = false,
             Op::Leave(n) => {
                 self.users[n] = Model { asserted: self.users[n].asserted, ..Model::default() };
                 self.routes[n].fired.store(false, Ordering::Relaxed);
@@ -201,7 +188,6 @@ impl Fixture {
         match self.kinds[n] {
             Kind::Threaded if user.asserted => HandlerResult::Threaded,
             Kind::Threaded => HandlerResult::None,
-            _ if !user.data => HandlerResult::Absent,
             Kind::Handler if user.asserted => {
                 user.asserted = false;
                 HandlerResult::Handled
@@ -236,9 +222,8 @@ impl Fixture {
             for n in (0..self.users.len()).filter(|n| self.users[*n].joined).collect::<Vec<_>>() {
                 let unmasks = self.routes[n].unmasks.load(Ordering::Relaxed);
                 let result = self.result(n);
-                if result.changes_line() && !self.line.answer(n, result, unmasks, false) {
-                    // The binding ends: a user is closed, not opened again.
-                    assert!(result == HandlerResult::Absent && self.line.answer(n, result, unmasks, true));
+                if result.changes_line() {
+                    self.line.answer(n, result, unmasks);
                 }
                 answers.add(n, result);
             }
@@ -263,7 +248,7 @@ impl Fixture {
         let masked = self.line.wants_mask();
         let absent = |n: usize| {
             let u = &self.users[n];
-            u.joined && !u.waiting && self.kinds[n] != Kind::Threaded && (!u.data || self.waits(n))
+            u.joined && !u.waiting && self.waits(n)
         };
         let anybody_masks = self.users.iter().any(|u| u.masked);
         let anybody_absent = (0..self.users.len()).any(absent);
@@ -281,7 +266,7 @@ impl Fixture {
         if !self.on && self.users.iter().any(|u| u.joined) || self.on && self.users.iter().all(|u| !u.joined) {
             return Err("on without users, or off with some".into());
         }
-        if let Op::Mask(n) | Op::Close(n) = last
+        if let Op::Mask(n) = last
             && self.reported.contains(&DeliveryStatus::Overdue)
             && !self.users[n].joined
         {
@@ -302,8 +287,7 @@ impl Fixture {
         let starves = |n: &usize| {
             let u = &later.users[*n];
             let looks = match later.kinds[*n] {
-                Kind::Handler => u.data,
-                Kind::Threaded => true,
+                Kind::Handler | Kind::Threaded => true,
                 Kind::Loop | Kind::Once => u.waiting,
             };
             u.joined && u.asserted && looks
@@ -335,10 +319,9 @@ fn every_sequence(kinds: &[Kind], depth: usize) {
     let depth = if cfg!(miri) { 2 } else { depth };
     for trigger in [Trigger::LevelHigh, Trigger::EdgeRising] {
         let mut fixture = Fixture::new(kinds, trigger);
-        // From the most interesting state: all users have joined and are open.
+        // From the most interesting state: all users have joined.
         for n in 0..kinds.len() {
             fixture.step(Op::Join(n));
-            fixture.step(Op::Open(n));
         }
         let from_bound = walk(&fixture, &mut Vec::new(), depth);
         let from_nothing = walk(&Fixture::new(kinds, trigger), &mut Vec::new(), depth);
@@ -380,7 +363,7 @@ fn three_users_in_every_order() {
 #[test]
 fn a_storm_ends_when_users_join_or_leave_and_otherwise_a_bounded_number_of_times() {
     let mut fixture = Fixture::new(&[Kind::Handler, Kind::Handler], Trigger::LevelHigh);
-    for op in [Op::Join(0), Op::Open(0), Op::Assert(1)] {
+    for op in [Op::Join(0), Op::Assert(1)] {
         fixture.step(op);
     }
     assert!(fixture.line.storms());
@@ -395,15 +378,13 @@ fn a_storm_ends_when_users_join_or_leave_and_otherwise_a_bounded_number_of_times
     );
     fixture.step(Op::Join(1));
     assert!(!fixture.line.storms(), "the new user may have the requesting device");
-    assert!(fixture.line.wants_mask(), "it has no data yet");
-    fixture.step(Op::Open(1));
     assert_eq!((fixture.line.wants_mask(), fixture.users[1].asserted), (false, false));
 }
 
 #[test]
 fn an_overdue_hold_is_reported_once() {
     let mut fixture = Fixture::new(&[Kind::Handler, Kind::Once], Trigger::LevelHigh);
-    for op in [Op::Join(0), Op::Open(0), Op::Join(1), Op::Open(1), Op::Assert(1)] {
+    for op in [Op::Join(0), Op::Join(1), Op::Assert(1)] {
         fixture.step(op);
     }
     let since = fixture.now;
@@ -429,13 +410,12 @@ fn a_thread_that_was_faster_than_the_completion_of_its_request_is_not_held() {
         let mut fixture = Fixture::new(kinds, trigger);
         for n in 0..kinds.len() {
             fixture.step(Op::Join(n));
-            fixture.step(Op::Open(n));
         }
         fixture.step(Op::Wait(0));
         let (line, route) = (&mut fixture.line, &fixture.routes[0]);
         let mut answers = Answers::default();
         answers.add(0, HandlerResult::WakeThread);
-        assert!(line.answer(0, HandlerResult::WakeThread, route.unmasks.load(Ordering::Relaxed), false));
+        line.answer(0, HandlerResult::WakeThread, route.unmasks.load(Ordering::Relaxed));
         let mut unserved = line.clone();
         unserved.complete(&answers, false, Instant(0));
         assert!(unserved.wants_mask(), "a thread that has not checked its device holds the line");
@@ -452,12 +432,11 @@ fn a_thread_that_was_faster_than_the_completion_of_its_request_is_not_held() {
 fn a_request_to_a_user_that_has_left_does_not_hold_the_next_user_of_its_place() {
     let mut fixture = Fixture::new(&[Kind::Once, Kind::Once, Kind::Handler], Trigger::LevelHigh);
     fixture.step(Op::Join(2));
-    fixture.step(Op::Open(2));
     let (line, routes) = (&mut fixture.line, &fixture.routes);
     line.join(&routes[0], 0);
     let mut answers = Answers::default();
     answers.add(0, HandlerResult::WakeThread);
-    assert!(line.answer(0, HandlerResult::WakeThread, 0, false));
+    line.answer(0, HandlerResult::WakeThread, 0);
     assert!(!line.leave(&routes[0]));
     line.join(&routes[1], 0);
     line.complete(&answers, false, Instant(0));

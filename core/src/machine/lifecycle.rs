@@ -57,7 +57,6 @@ impl Machine {
                 device.was_bound.store(true, Ordering::Relaxed);
                 device.set_phase(self, Phase::Bound);
                 self.emit(Some(&device.desc().name), || EventKind::Bound { driver: driver.name().into() });
-                self.redeliver(device);
                 self.arrived(device);
                 Ok(())
             }
@@ -100,13 +99,6 @@ impl Machine {
                 alloc::format!("{}: its end was reported before everything was released", bound.name())
             });
             bound.emit(how);
-        }
-    }
-
-    /// Calls the handlers for interrupts that arrived before the driver data was there, and held their lines masked.
-    fn redeliver(&self, device: &Device) {
-        for route in self.irqs().of(device) {
-            route.opened(self);
         }
     }
 

@@ -235,10 +235,9 @@ impl Entry for DataEntry {
             bound.device().set_phase(bound.system(), Phase::Releasing);
         }
         self.0.drop_data();
-        // Checked again after the drop: a handler that still finds the data would use freed memory.
-        let reached = self.0.interrupt(0).is_some();
-        bound.system().promises.check(Promise::NoUseAfterRevoke, !reached, || {
-            format!("{}: driver data was reached after it was dropped", bound.name())
+        // Checked again after the drop: a user who still finds the data would use freed memory.
+        bound.system().promises.check(Promise::NoUseAfterRevoke, !self.0.is_open(), || {
+            format!("{}: users are let in after the driver data was dropped", bound.name())
         });
         Outcome::Returned
     }

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bindery::binding::{Bound, Mmio, Register, RegisterWindow};
+use bindery::binding::{Bound, Mmio, MmioHandle, Register, RegisterWindow};
 use bindery::dma::{CoherentSlice, Pool, PoolItem};
-use bindery::driver::{Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced, Work};
+use bindery::driver::{Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced, Work, WorkHandle};
 use bindery::env::IoError;
 use bindery::register_flags;
 use bindery::sync::Completion;
@@ -61,15 +61,21 @@ struct Ahci;
 
 struct Hba<'b> {
     dev: Bound<'b>,
-    global: RegisterWindow<Mmio<'b>, 0x2c>,
     port: RegisterWindow<Mmio<'b>, 0x80>,
     list: CoherentSlice<'b, Header>,
     tables: Pool<'b>,
     slots: Mutex<Slots<'b>>,
+    shared: Arc<Shared>,
+    failed: AtomicU32,
+    _recovery: Work<'b>,
+}
+
+/// Shared with the interrupt handler.
+struct Shared {
+    global: RegisterWindow<MmioHandle, 0x2c>,
+    port: RegisterWindow<MmioHandle, 0x80>,
     done: [Completion; SLOTS],
     in_flight: AtomicU32,
-    failed: AtomicU32,
-    recovery: Work<'b>,
 }
 
 #[derive(Default)]
@@ -103,20 +109,32 @@ impl<'b> Hba<'b> {
             &Header { flags: 5, tables: 0, transferred: 0, table: table.device_addr().0, reserved: [0; 4] },
         );
         slots.tables[slot] = Some(table);
-        self.in_flight.fetch_or(1 << slot, Ordering::AcqRel);
+        self.shared.in_flight.fetch_or(1 << slot, Ordering::AcqRel);
         self.list.publish();
         self.port.write(port::ISSUED, 1 << slot)?;
         Ok(slot)
     }
 
     fn wait(&self, slot: usize) -> Result<(), Failed> {
-        let done = self.dev.system_clock().wait_for(&self.done[slot], Duration::from_secs(5));
+        let done = self.dev.system_clock().wait_for(&self.shared.done[slot], Duration::from_secs(5));
         let failed = self.failed.fetch_and(!(1 << slot), Ordering::AcqRel) & 1 << slot != 0;
         // The device does not use the table any more.
         drop(self.slots().tables[slot].take());
         if done && !failed { Ok(()) } else { Err(Failed) }
     }
 
+    /// Restarts the port after an error: commands that it had not completed fail.
+    fn recover(&self) -> Result<(), IoError> {
+        let lost = self.port.read(port::ISSUED)?;
+        self.port.write(port::COMMAND, PortCommand::empty())?;
+        self.port.write(port::COMMAND, PortCommand::START)?;
+        self.failed.fetch_or(lost, Ordering::AcqRel);
+        self.shared.complete(self.shared.in_flight());
+        Ok(())
+    }
+}
+
+impl Shared {
     /// Completes all commands in `mask`.
     fn complete(&self, mask: u32) {
         let mask = self.in_flight.fetch_and(!mask, Ordering::AcqRel) & mask;
@@ -128,7 +146,7 @@ impl<'b> Hba<'b> {
     }
 
     /// In hard interrupt context: registers, atomics and wake-ups.
-    fn handle(&self) -> Result<IrqReturn, IoError> {
+    fn handle(&self, recovery: &WorkHandle) -> Result<IrqReturn, IoError> {
         let causes = self.port.read(port::INTERRUPT)?;
         if causes.is_empty() {
             return Ok(IrqReturn::None);
@@ -137,21 +155,11 @@ impl<'b> Hba<'b> {
         self.global.write(INTERRUPTS, 1)?;
         if causes.contains(PortInterrupt::TASK_FILE_ERROR) {
             // Restarting the port takes a while and waits: not here.
-            self.recovery.schedule();
+            recovery.schedule();
         } else {
             self.complete(self.in_flight() & !self.port.read(port::ISSUED)?);
         }
         Ok(IrqReturn::Handled)
-    }
-
-    /// Restarts the port after an error: commands that it had not completed fail.
-    fn recover(&self) -> Result<(), IoError> {
-        let lost = self.port.read(port::ISSUED)?;
-        self.port.write(port::COMMAND, PortCommand::empty())?;
-        self.port.write(port::COMMAND, PortCommand::START)?;
-        self.failed.fetch_or(lost, Ordering::AcqRel);
-        self.complete(self.in_flight());
-        Ok(())
     }
 }
 
@@ -165,30 +173,34 @@ impl Driver for Ahci {
         let global = regs.window::<0x2c>(0)?;
         let number = u64::from(global.read(PORTS)?.trailing_zeros());
         // An implemented port that firmware's `reg` does not hold is an error here, and nowhere else.
-        let port = regs.window(0x100 + 0x80 * number)?;
+        let port = regs.window::<0x80>(0x100 + 0x80 * number)?;
         let list = dev.dma().coherent_slice(SLOTS)?;
         let address = list.device_addr().0;
         port.write(port::LIST, address as u32)?;
         port.write(port::LIST_HIGH, (address >> 32) as u32)?;
-        dev.irq(0)?;
         let recovery = dev.work::<Self>("recovery", |hba| {
             // An error means that the device is gone.
             let _ = hba.recover();
         })?;
+        let shared = Arc::new(Shared {
+            global: global.handle(),
+            port: port.handle(),
+            done: std::array::from_fn(|_| Completion::new()),
+            in_flight: AtomicU32::new(0),
+        });
+        let (ours, recover) = (Arc::clone(&shared), recovery.handle());
+        dev.request_irq(0, move || ours.handle(&recover).unwrap_or(IrqReturn::None))?;
         port.write(port::COMMAND, PortCommand::START)?;
-        let done = std::array::from_fn(|_| Completion::new());
         let tables = dev.dma().pool("command tables", 128, 128, 0)?;
         Ok(Hba {
             dev,
-            global,
             port,
             list,
             tables,
             slots: Mutex::default(),
-            done,
-            in_flight: AtomicU32::new(0),
+            shared,
             failed: AtomicU32::new(0),
-            recovery,
+            _recovery: recovery,
         })
     }
 
@@ -199,10 +211,6 @@ impl Driver for Ahci {
             Ok(command) if !command.contains(PortCommand::RUNNING) => Ok(Quiesced::stopped()),
             _ => Err(QuiesceError("the port runs on")),
         }
-    }
-
-    fn interrupt(hba: &Hba<'_>, _: usize) -> IrqReturn {
-        hba.handle().unwrap_or(IrqReturn::None)
     }
 }
 
@@ -288,7 +296,7 @@ fn thirty_two_commands_are_in_flight_and_a_failed_one_is_recovered_from_by_work(
         assert!(slots[16..].iter().all(|slot| hba.wait(*slot) == Ok(())));
         model.complete(0x0000_ffff, false);
         assert!(slots[..16].iter().all(|slot| hba.wait(*slot) == Ok(())));
-        assert_eq!((hba.tables.in_use(), hba.in_flight()), (0, 0));
+        assert_eq!((hba.tables.in_use(), hba.shared.in_flight()), (0, 0));
 
         let slots = [hba.submit(40).unwrap(), hba.submit(41).unwrap()];
         model.complete(1, false);

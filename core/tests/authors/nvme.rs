@@ -64,7 +64,7 @@ struct Rings<'b> {
     completions: CoherentSlice<'b, Completion>,
     tail_doorbell: RegisterWindow<Mmio<'b>, 4>,
     head_doorbell: RegisterWindow<Mmio<'b>, 4>,
-    /// Number of commands and of completions. Also the handler locks it.
+    /// Number of commands and of completions.
     state: SpinLock<(usize, usize)>,
     done: Event,
 }
@@ -123,6 +123,8 @@ struct Controller<'b> {
     regs: Mmio<'b>,
     global: RegisterWindow<Mmio<'b>, 0x38>,
     admin: Queue<'b>,
+    /// An interrupt of the admin queue has arrived.
+    arrived: Arc<Event>,
     queues: Mutex<Vec<Queue<'b>>>,
     timeout: Work<'b>,
     timed_out: AtomicBool,
@@ -153,7 +155,8 @@ impl Controller<'_> {
     fn admin(&self, opcode: u8, address: u64, argument: u32) -> Result<(), NvmeError> {
         self.admin.submit(&self.command(opcode, address, argument))?;
         self.timeout.schedule_after(TIMEOUT);
-        while !self.dev.system_clock().wait_for(&self.admin.done, Duration::from_millis(500)) {
+        while self.admin.reap()? == 0 {
+            self.dev.system_clock().wait_for(&self.arrived, Duration::from_millis(500));
             if self.timed_out.load(Ordering::Acquire) {
                 return Err(NvmeError::TimedOut);
             }
@@ -201,24 +204,25 @@ impl Driver for Nvme {
             let _ = nvme.global.write(CC, 0);
             nvme.timed_out.store(true, Ordering::Release);
         })?;
-        dev.irq(0)?;
+        let arrived = Arc::<Event>::default();
+        let told = Arc::clone(&arrived);
+        // Of the admin queue; the others are polled by their users. Those who wait look into the ring.
+        dev.request_irq(0, move || {
+            told.complete();
+            IrqReturn::Handled
+        })?;
         dev.provide_client::<Self, dyn Sectors>()?;
         global.write(CC, ENABLE)?;
         if global.read(CSTS)? & READY == 0 {
             return Err(ProbeError::Device("the controller does not get ready"));
         }
         let (queues, timed_out) = (Mutex::default(), AtomicBool::new(false));
-        Ok(Controller { dev, regs, global, admin, queues, timeout, timed_out, next_id: AtomicU16::new(0) })
+        Ok(Controller { dev, regs, global, admin, arrived, queues, timeout, timed_out, next_id: AtomicU16::new(0) })
     }
 
     fn quiesce(nvme: &Controller<'_>) -> Result<Quiesced, QuiesceError> {
         nvme.global.write(CC, 0).map_err(|_| QuiesceError("the registers are gone"))?;
         Ok(Quiesced::stopped())
-    }
-
-    fn interrupt(nvme: &Controller<'_>, _: usize) -> IrqReturn {
-        // Of the admin queue; the others are polled by their users.
-        if nvme.admin.reap().unwrap_or(0) > 0 { IrqReturn::Handled } else { IrqReturn::None }
     }
 }
 

@@ -57,7 +57,7 @@ struct Queues<'b> {
     commands: CoherentSlice<'b, Command>,
     events: CoherentSlice<'b, Event>,
     producer: Mutex<u32>,
-    /// The latest ones, and their number. The handler writes it.
+    /// The latest ones, and their number.
     faults: SpinLock<([(u32, u64); 32], usize)>,
 }
 
@@ -121,7 +121,19 @@ impl Driver for Smmu {
         let events = dev.dma().coherent_slice(ENTRIES)?;
         page0.write(CMDQ_BASE, commands.device_addr().0 | u64::from(SHIFT))?;
         page0.write(EVENTQ_BASE, events.device_addr().0 | u64::from(SHIFT))?;
-        dev.irq(0)?;
+        let queued = page1.handle();
+        let events_arrived = dev.work::<Self>("events", |smmu| {
+            // An error means that the SMMU is gone.
+            let _ = smmu.drain();
+        })?;
+        let arrived = events_arrived.handle();
+        dev.request_irq(0, move || {
+            match (queued.read(EVENTQ_CONS), queued.read(EVENTQ_PROD)) {
+                (Ok(consumer), Ok(producer)) if consumer != producer => drop(arrived.schedule()),
+                _ => return IrqReturn::None,
+            }
+            IrqReturn::Handled
+        })?;
         page0.write(CR0, CMDQ_ENABLE | EVENTQ_ENABLE)?;
         let queues =
             Queues { dev, page0, page1, commands, events, producer: Mutex::default(), faults: SpinLock::default() };
@@ -135,13 +147,6 @@ impl Driver for Smmu {
     fn quiesce(smmu: &Queues<'_>) -> Result<Quiesced, QuiesceError> {
         smmu.page0.write(CR0, 0).map_err(|_| QuiesceError("the registers are gone"))?;
         Ok(Quiesced::stopped())
-    }
-
-    fn interrupt(smmu: &Queues<'_>, _: usize) -> IrqReturn {
-        match smmu.drain() {
-            Ok(1..) => IrqReturn::Handled,
-            _ => IrqReturn::None,
-        }
     }
 }
 

@@ -37,7 +37,7 @@ fn a_handler_runs_in_probe() {
 /// handler runs after its line was released, no trap allocates, and none deadlocks.
 #[test]
 fn cpus_bind_unbind_transfer_and_mask_while_lines_trap() {
-    for how in [How::Hard, How::Threaded, How::Masks, How::Data] {
+    for how in [How::Hard, How::Threaded, How::Masks] {
         let seen = Arc::new(Seen::default());
         let target = Target::new();
         let machine = Machine::new(Arc::new(SmpEnv(Arc::clone(&target))), Policy::default());

@@ -24,8 +24,6 @@ pub enum How {
     Threaded,
     /// A hard handler masks; the client unmasks.
     Masks,
-    /// `Driver::interrupt` does.
-    Data,
     /// A thread in `Irq::wait` does.
     Waits,
 }
@@ -54,7 +52,6 @@ pub struct Port<'b> {
     regs: MmioHandle,
     done: Arc<Completion>,
     how: How,
-    seen: Arc<Seen>,
 }
 
 impl Port<'_> {
@@ -142,23 +139,15 @@ impl Driver for Toy {
                     },
                 )?
             }
-            How::Data | How::Waits => dev.irq(0)?,
+            How::Waits => dev.irq(0)?,
         };
-        let port = Port { dev, irq, regs, done, how, seen: Arc::clone(&self.seen) };
+        let port = Port { dev, irq, regs, done, how };
         if let (Some(target), Some(Resource::Irq { line, .. })) = (&self.in_probe, dev.desc().resources.get(1))
             && !port.transfer(target, line.0 as usize)
         {
             return Err(ProbeError::Device("no interrupt in probe"));
         }
         Ok(port)
-    }
-
-    fn interrupt(port: &Port<'_>, _: usize) -> IrqReturn {
-        if port.how == How::Waits {
-            return IrqReturn::WakeThread;
-        }
-        port.seen.hard.fetch_add(1, Ordering::SeqCst);
-        acknowledge(&port.regs, &port.done)
     }
 
     fn quiesce(_: &Port<'_>) -> Result<Quiesced, QuiesceError> {

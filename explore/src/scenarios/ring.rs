@@ -139,7 +139,7 @@ pub(super) struct Port<'b> {
     regs: Mmio<'b>,
     ring: Coherent<'b>,
     more: Mutex<Vec<Coherent<'b>>>,
-    interrupts: AtomicU32,
+    interrupts: Arc<AtomicU32>,
     entry: Entry,
     _irq: Option<Irq<'b>>,
     _regulator: Option<SupplyUse>,
@@ -161,7 +161,17 @@ impl Driver for RingDriver {
         dev.mark_quiesced(Quiesced::stopped());
         let ring = dev.dma().coherent(PAGE)?;
         let interrupts = dev.desc().resources.iter().any(|r| matches!(r, bindery::device::Resource::Irq { .. }));
-        let irq = if interrupts { Some(dev.irq(0)?) } else { None };
+        let requests = Arc::new(AtomicU32::new(0));
+        let (handle, seen) = (regs.handle(), Arc::clone(&requests));
+        let handler = move || {
+            if !handle.read32(STATUS).is_ok_and(|status| status & 1 != 0) {
+                return IrqReturn::None;
+            }
+            seen.fetch_add(1, Ordering::Relaxed);
+            let _ = handle.write32(STATUS, 0);
+            IrqReturn::Handled
+        };
+        let irq = if interrupts { Some(dev.request_irq(0, handler)?) } else { None };
         for child in (self.children)(dev.name()) {
             dev.add_child(child)?;
         }
@@ -169,22 +179,12 @@ impl Driver for RingDriver {
         let held = Held { maps: vec![place(&ring)] };
         self.owners.lock().insert(dev.name().to_owned(), held);
         let entry = Entry { owners: Arc::clone(&self.owners), device: dev.name().to_owned() };
-        let (more, interrupts) = (Mutex::default(), AtomicU32::new(0));
-        Ok(Port { dev, regs, ring, more, interrupts, entry, _irq: irq, _regulator: regulator })
+        Ok(Port { dev, regs, ring, more: Mutex::default(), interrupts: requests, entry, _irq: irq, _regulator: regulator })
     }
 
     fn quiesce(port: &Port<'_>) -> Result<Quiesced, QuiesceError> {
         port.regs.write32(CONTROL, 0).map_err(|_| QuiesceError("the registers are gone"))?;
         Ok(Quiesced::stopped())
-    }
-
-    fn interrupt(port: &Port<'_>, _: usize) -> IrqReturn {
-        if !port.regs.read32(STATUS).is_ok_and(|status| status & 1 != 0) {
-            return IrqReturn::None;
-        }
-        port.interrupts.fetch_add(1, Ordering::Relaxed);
-        let _ = port.regs.write32(STATUS, 0);
-        IrqReturn::Handled
     }
 }
 

@@ -10,23 +10,20 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Serves its interrupts, and counts them.
 struct Server(Arc<AtomicU32>);
-struct Served<'b> {
-    _irq: Irq<'b>,
-    count: Arc<AtomicU32>,
-}
 impl Driver for Server {
     const NAME: &'static str = "server";
     const MATCHES: &'static [Match] = &[Match::compatible("t,server")];
-    type Data<'b> = Served<'b>;
-    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Served<'b>, ProbeError> {
-        Ok(Served { _irq: dev.irq(0)?, count: Arc::clone(&self.0) })
+    type Data<'b> = Irq<'b>;
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Irq<'b>, ProbeError> {
+        let count = Arc::clone(&self.0);
+        let handler = move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            IrqReturn::Handled
+        };
+        dev.request_irq(0, handler)
     }
-    fn quiesce(_: &Served<'_>) -> Result<Quiesced, QuiesceError> {
+    fn quiesce(_: &Irq<'_>) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::stopped())
-    }
-    fn interrupt(s: &Served<'_>, _: usize) -> IrqReturn {
-        s.count.fetch_add(1, Ordering::Relaxed);
-        IrqReturn::Handled
     }
 }
 
@@ -56,14 +53,11 @@ impl Driver for Leaver {
     const MATCHES: &'static [Match] = &[Match::compatible("t,leaver")];
     type Data<'b> = Left<'b>;
     fn probe<'b>(&self, dev: Bound<'b>) -> Result<Left<'b>, ProbeError> {
-        Ok(Left(dev.irq(0)?, dev))
+        Ok(Left(dev.request_irq(0, || IrqReturn::None)?, dev))
     }
     fn quiesce(l: &Left<'_>) -> Result<Quiesced, QuiesceError> {
         machine_of(l.1).interrupt(IrqLine(300));
         Ok(Quiesced::stopped())
-    }
-    fn interrupt(_: &Left<'_>, _: usize) -> IrqReturn {
-        IrqReturn::None
     }
 }
 
@@ -241,15 +235,12 @@ impl Driver for Masker {
     const MATCHES: &'static [Match] = &[Match::compatible("t,masker")];
     type Data<'b> = Irq<'b>;
     fn probe<'b>(&self, dev: Bound<'b>) -> Result<Irq<'b>, ProbeError> {
-        let irq = dev.irq(0)?;
+        let irq = dev.request_irq(0, || IrqReturn::None)?;
         irq.mask();
         Ok(irq)
     }
     fn quiesce(_: &Irq<'_>) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::stopped())
-    }
-    fn interrupt(_: &Irq<'_>, _: usize) -> IrqReturn {
-        IrqReturn::None
     }
 }
 
@@ -309,22 +300,19 @@ fn a_neighbour_that_interrupts_and_is_not_served() {
 
 /// Serves nothing here; counts how often it is asked.
 struct Honest(Arc<AtomicU32>);
-struct Asked<'b> {
-    _irq: Irq<'b>,
-    count: Arc<AtomicU32>,
-}
 impl Driver for Honest {
     const NAME: &'static str = "honest";
     const MATCHES: &'static [Match] = &[Match::compatible("t,honest")];
-    type Data<'b> = Asked<'b>;
-    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Asked<'b>, ProbeError> {
-        Ok(Asked { _irq: dev.irq(0)?, count: Arc::clone(&self.0) })
+    type Data<'b> = Irq<'b>;
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Irq<'b>, ProbeError> {
+        let count = Arc::clone(&self.0);
+        let handler = move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            IrqReturn::None
+        };
+        dev.request_irq(0, handler)
     }
-    fn quiesce(_: &Asked<'_>) -> Result<Quiesced, QuiesceError> {
+    fn quiesce(_: &Irq<'_>) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::stopped())
-    }
-    fn interrupt(a: &Asked<'_>, _: usize) -> IrqReturn {
-        a.count.fetch_add(1, Ordering::Relaxed);
-        IrqReturn::None
     }
 }

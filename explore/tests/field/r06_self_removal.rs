@@ -54,7 +54,14 @@ impl Driver for Hot {
             let (m, n, act) = (machine_of(dev), dev.name().to_string(), Arc::clone(&act));
             dev.action("gone", move || act(&m, &n))?;
         }
-        Ok(Port { dev, _irq: dev.irq(0)?, at: self.0, act })
+        let (at, theirs, m, n) = (self.0, Arc::clone(&act), Arc::downgrade(&machine_of(dev)), dev.name().to_string());
+        let irq = dev.request_irq(0, move || {
+            if at == Where::Interrupt {
+                theirs(&m.upgrade().unwrap(), &n);
+            }
+            IrqReturn::Handled
+        })?;
+        Ok(Port { dev, _irq: irq, at, act })
     }
     fn request_release(p: &Port<'_>) {
         if p.at == Where::WindDown {
@@ -66,12 +73,6 @@ impl Driver for Hot {
             p.act()
         }
         Ok(Quiesced::stopped())
-    }
-    fn interrupt(p: &Port<'_>, _: usize) -> IrqReturn {
-        if p.at == Where::Interrupt {
-            p.act()
-        }
-        IrqReturn::Handled
     }
 }
 

@@ -40,7 +40,12 @@ impl Driver for Clumsy {
         if at == At::Action {
             dev.action("panics", || panic!("in an action"))?;
         }
-        let irq = dev.irq(0)?;
+        let irq = dev.request_irq(0, move || {
+            if at == At::Interrupt {
+                panic!("in interrupt")
+            }
+            IrqReturn::Handled
+        })?;
         if at == At::Probe {
             panic!("in probe")
         }
@@ -56,12 +61,6 @@ impl Driver for Clumsy {
             panic!("in quiesce")
         }
         Ok(Quiesced::stopped())
-    }
-    fn interrupt(d: &D<'_>, _: usize) -> IrqReturn {
-        if d.at == At::Interrupt {
-            panic!("in interrupt")
-        }
-        IrqReturn::Handled
     }
 }
 /// Binds and unbinds a device whose driver panics at `at`, and returns the differences from the expected state.

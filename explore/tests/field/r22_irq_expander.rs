@@ -65,8 +65,6 @@ struct Expander {
 }
 struct Expanded<'b> {
     _irq: Irq<'b>,
-    pins: Arc<Pins>,
-    lines: Option<InterruptLines>,
 }
 impl Driver for Expander {
     const NAME: &'static str = "expander";
@@ -75,24 +73,23 @@ impl Driver for Expander {
     fn probe<'b>(&self, dev: Bound<'b>) -> Result<Expanded<'b>, ProbeError> {
         let pins = Arc::new(Pins::default());
         self.pins.lock().unwrap().insert(dev.name().into(), Arc::clone(&pins));
-        let irq = dev.irq(0)?;
         let lines = if self.lines { Some(dev.provide_interrupts(Arc::clone(&pins) as _)?) } else { None };
-        Ok(Expanded { _irq: irq, pins, lines })
+        let handler = move || {
+            let pending = pins.pending();
+            for pin in &pending {
+                lines.as_ref().unwrap().deliver(*pin);
+            }
+            if pending.is_empty() { IrqReturn::None } else { IrqReturn::Handled }
+        };
+        Ok(Expanded { _irq: dev.request_irq(0, handler)? })
     }
     fn quiesce(_: &Expanded<'_>) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::stopped())
     }
-    fn interrupt(e: &Expanded<'_>, _: usize) -> IrqReturn {
-        let pending = e.pins.pending();
-        for pin in &pending {
-            e.lines.as_ref().unwrap().deliver(*pin);
-        }
-        if pending.is_empty() { IrqReturn::None } else { IrqReturn::Handled }
-    }
 }
 
 struct User(Arc<Mutex<Vec<(String, usize)>>>);
-struct Used<'b>(Bound<'b>, Vec<Irq<'b>>, Arc<Mutex<Vec<(String, usize)>>>);
+struct Used<'b>(Vec<Irq<'b>>);
 macro_rules! user {
     ($t:ident, $n:literal, $c:literal, $count:literal) => {
         struct $t(User);
@@ -101,15 +98,17 @@ macro_rules! user {
             const MATCHES: &'static [Match] = &[Match::compatible($c)];
             type Data<'b> = Used<'b>;
             fn probe<'b>(&self, dev: Bound<'b>) -> Result<Used<'b>, ProbeError> {
-                let irqs = (0..$count).map(|n| dev.irq(n)).collect::<Result<_, _>>()?;
-                Ok(Used(dev, irqs, Arc::clone(&self.0.0)))
+                let handler = |index: usize| {
+                    let (served, name) = (Arc::clone(&self.0.0), dev.name().to_string());
+                    move || {
+                        served.lock().unwrap().push((name.clone(), index));
+                        IrqReturn::Handled
+                    }
+                };
+                Ok(Used((0..$count).map(|n| dev.request_irq(n, handler(n))).collect::<Result<_, _>>()?))
             }
             fn quiesce(_: &Used<'_>) -> Result<Quiesced, QuiesceError> {
                 Ok(Quiesced::stopped())
-            }
-            fn interrupt(u: &Used<'_>, index: usize) -> IrqReturn {
-                u.2.lock().unwrap().push((u.0.name().into(), index));
-                IrqReturn::Handled
             }
         }
     };
@@ -157,12 +156,12 @@ fn behind_an_expander() {
     assert_eq!(b.served(), []);
     // Masking goes to the controller that has the line, and to no other.
     let touch = b.rig.machine.client::<Touch>(TOUCH).unwrap();
-    touch.call(|u| u.1[0].mask()).unwrap();
+    touch.call(|u| u.0[0].mask()).unwrap();
     assert!(gpio.masked.lock().unwrap().contains(&5));
     gpio.up.lock().unwrap().insert(5);
     b.interrupt();
     assert_eq!(b.served(), []);
-    touch.call(|u| u.1[0].unmask()).unwrap();
+    touch.call(|u| u.0[0].unmask()).unwrap();
     b.interrupt();
     assert_eq!(b.served(), [(TOUCH.into(), 0)]);
     let claims = bindery::control::Tree::new(&b.rig.machine).read("/sys/kernel/bindery/claims").unwrap();

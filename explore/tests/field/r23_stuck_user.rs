@@ -215,24 +215,25 @@ struct Part {
 impl Driver for Part {
     const NAME: &'static str = "part";
     const MATCHES: &'static [Match] = &[Match::compatible("t,part")];
-    type Data<'b> = (Option<Gate>, Option<bindery::irq::Irq<'b>>);
+    type Data<'b> = Option<bindery::irq::Irq<'b>>;
     fn probe<'b>(&self, dev: Bound<'b>) -> Result<Self::Data<'b>, ProbeError> {
         if let Some(gate) = &self.probe {
             gate.pass();
         }
         if dev.mmio(0).map(|regs| *self.handle.lock().unwrap() = Some(regs.handle())).is_err() {
-            return Ok((None, None));
+            return Ok(None);
         }
-        Ok((self.interrupt.clone(), dev.irq(0).ok()))
+        let gate = self.interrupt.clone();
+        let handler = move || {
+            if let Some(gate) = &gate {
+                gate.pass();
+            }
+            IrqReturn::HandledMasked
+        };
+        Ok(dev.request_irq(0, handler).ok())
     }
     fn quiesce(_: &Self::Data<'_>) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::stopped())
-    }
-    fn interrupt((gate, _): &Self::Data<'_>, _: usize) -> IrqReturn {
-        if let Some(gate) = gate {
-            gate.pass();
-        }
-        IrqReturn::HandledMasked
     }
 }
 

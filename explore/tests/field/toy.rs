@@ -66,7 +66,12 @@ fn start<'b>(script: &Arc<Script>, dev: Bound<'b>) -> Result<Data<'b>, ProbeErro
     script.probes.fetch_add(1, Ordering::SeqCst);
     dev.mark_quiesced(Quiesced::never_started());
     let regs = dev.mmio(0).ok();
-    let irq = dev.irq(0).ok();
+    let ours = Arc::clone(script);
+    let handler = move || {
+        ours.interrupts.fetch_add(1, Ordering::SeqCst);
+        (ours.interrupt)()
+    };
+    let irq = dev.request_irq(0, handler).ok();
     let data = Data { dev, regs, _irq: irq, script: Arc::clone(script) };
     (script.probe)(dev)?;
     Ok(data)
@@ -88,10 +93,6 @@ macro_rules! toys {
                 fn quiesce(data: &Data<'_>) -> Result<Quiesced, QuiesceError> {
                     data.touch();
                     Ok(Quiesced::stopped())
-                }
-                fn interrupt(data: &Data<'_>, _: usize) -> IrqReturn {
-                    data.script.interrupts.fetch_add(1, Ordering::SeqCst);
-                    (data.script.interrupt)()
                 }
             }
         )*
