@@ -20,7 +20,7 @@ impl Driver for Server {
             count.fetch_add(1, Ordering::Relaxed);
             IrqReturn::Handled
         };
-        dev.request_irq(0, handler)
+        Ok(dev.request_irq(0, handler)?)
     }
     fn quiesce(_: &Irq<'_>) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::stopped())
@@ -310,7 +310,7 @@ impl Driver for Honest {
             count.fetch_add(1, Ordering::Relaxed);
             IrqReturn::None
         };
-        dev.request_irq(0, handler)
+        Ok(dev.request_irq(0, handler)?)
     }
     fn quiesce(_: &Irq<'_>) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::stopped())

@@ -9,7 +9,7 @@ use super::kernel::*;
 use bindery::binding::Bound;
 use bindery::driver::*;
 use bindery::env::{EnvError, IrqControl, IrqLine, IrqSink, Trigger};
-use bindery::irq::{InterruptController, InterruptLines, Irq};
+use bindery::irq::{InterruptController, Irq};
 
 const TREE: &[u8] = include_bytes!("trees/r22_expander.dtb");
 const GPIO: &str = "10000000.gpio";
