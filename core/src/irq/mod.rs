@@ -10,7 +10,8 @@
 //!   returned.
 //! - **From request to release.** A handler is called from the moment that it is requested. The release of the line waits until
 //!   no handler and no threaded part runs; afterwards none does (P5).
-//! - **Reports** of storms, and requests of handlers to end a binding, are left for task context.
+//! - **Reports** of storms, and work items that a handler schedules, are left for task context. A handler that finds its device
+//!   gone ends the binding from its threaded part or a work item.
 //!
 //! The contract of lines with several users (reasons in docs/decisions/0005):
 //!

@@ -145,18 +145,16 @@ fn f24_a_provider_that_is_not_there_yet_is_no_failure() {
 /// Requests from a device's own work.
 type Work = fn(bindery::binding::Bound<'_>);
 
-/// A device with a line of its own and a reset line, whose work is `work`: done in an interrupt, or in a call while another
+/// A device with a line of its own and a reset line, whose work is `work`: done in the threaded part of its interrupt, or in a call while another
 /// call is inside. The machine afterwards.
 fn works(work: Work, in_interrupt: bool) -> Rig {
     let r = rig();
     r.machine.settle();
     let own: Arc<std::sync::OnceLock<Box<dyn Fn() + Send + Sync>>> = Arc::default();
     let run = Arc::clone(&own);
-    let interrupt = Box::new(move || {
-        run.get().expect("it is bound")();
-        IrqReturn::Handled
-    });
-    r.machine.register(Toy(Arc::new(Script { interrupt, ..Script::default() })));
+    let thread = Box::new(move || run.get().expect("it is bound")());
+    let interrupt = Box::new(|| IrqReturn::WakeThread);
+    r.machine.register(Toy(Arc::new(Script { interrupt, thread, ..Script::default() })));
     let mut d = dev("busy", "t,toy");
     d.resources.push(Resource::Irq { line: IrqLine(302), trigger: Trigger::LevelHigh });
     d.suppliers.push(need(r.node(CPG), SupplierKind::Reset, "resets", &[703]));

@@ -55,12 +55,12 @@ impl Driver for Hot {
             dev.action("gone", move || act(&m, &n))?;
         }
         let (at, theirs, m, n) = (self.0, Arc::clone(&act), Arc::downgrade(&machine_of(dev)), dev.name().to_string());
-        let irq = dev.request_irq(0, move || {
+        let thread = move || {
             if at == Where::Interrupt {
                 theirs(&m.upgrade().unwrap(), &n);
             }
-            IrqReturn::Handled
-        })?;
+        };
+        let irq = dev.request_threaded_irq(0, || IrqReturn::WakeThread, thread)?;
         Ok(Port { dev, _irq: irq, at, act })
     }
     fn request_release(p: &Port<'_>) {

@@ -13,6 +13,8 @@ type Hook<R> = Box<dyn Fn() -> R + Send + Sync>;
 pub struct Script {
     pub probe: Box<dyn Fn(Bound<'_>) -> Result<(), ProbeError> + Send + Sync>,
     pub interrupt: Hook<IrqReturn>,
+    /// Threaded part of the interrupt.
+    pub thread: Hook<()>,
     pub probes: AtomicUsize,
     pub interrupts: AtomicUsize,
     /// Touches the register at this offset in every step of its end, too.
@@ -24,6 +26,7 @@ impl Default for Script {
         Self {
             probe: Box::new(|_| Ok(())),
             interrupt: Box::new(|| IrqReturn::Handled),
+            thread: Box::new(|| ()),
             probes: AtomicUsize::new(0),
             interrupts: AtomicUsize::new(0),
             touches: None,
@@ -66,12 +69,12 @@ fn start<'b>(script: &Arc<Script>, dev: Bound<'b>) -> Result<Data<'b>, ProbeErro
     script.probes.fetch_add(1, Ordering::SeqCst);
     dev.mark_quiesced(Quiesced::never_started());
     let regs = dev.mmio(0).ok();
-    let ours = Arc::clone(script);
+    let (ours, theirs) = (Arc::clone(script), Arc::clone(script));
     let handler = move || {
         ours.interrupts.fetch_add(1, Ordering::SeqCst);
         (ours.interrupt)()
     };
-    let irq = dev.request_irq(0, handler).ok();
+    let irq = dev.request_threaded_irq(0, handler, move || (theirs.thread)()).ok();
     let data = Data { dev, regs, _irq: irq, script: Arc::clone(script) };
     (script.probe)(dev)?;
     Ok(data)
