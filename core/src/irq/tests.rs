@@ -187,12 +187,11 @@ impl Fixture {
         let user = &mut self.users[n];
         match self.kinds[n] {
             Kind::Threaded if user.asserted => HandlerResult::Threaded,
-            Kind::Threaded => HandlerResult::None,
             Kind::Handler if user.asserted => {
                 user.asserted = false;
                 HandlerResult::Handled
             }
-            Kind::Handler => HandlerResult::None,
+            Kind::Threaded | Kind::Handler => HandlerResult::None,
             Kind::Loop | Kind::Once => HandlerResult::WakeThread,
         }
     }
