@@ -195,8 +195,10 @@ impl Device {
     pub(crate) fn acquire(&self, context: &Context, what: &'static str) -> DeviceLock<'_> {
         let now = || context.env().now();
         self.lock.check_order();
-        if let Some(lock) = self.try_acquire(what, now()) {
-            return lock;
+        // The first one, that before the wait, and that after the thread was registered as a waiter.
+        let mut attempts = self.lock.attempts(3);
+        if let Some(guard) = attempts.lock() {
+            return self.locked(guard, what, now());
         }
         if is_scheduled() {
             // The scheduler knows when the lock becomes free, and detects a deadlock.
@@ -208,7 +210,7 @@ impl Device {
         }
         let mut taken = None;
         let try_it = || {
-            taken = self.try_acquire(what, now());
+            taken = attempts.lock().map(|guard| self.locked(guard, what, now()));
             taken.is_some()
         };
         context.wait_for_users(self.name(), self.lock.waiters(), try_it, || self.lock_holder().into_iter().collect());

@@ -158,15 +158,20 @@ impl Descriptor {
         Ok(())
     }
 
-    /// Removes a user of the line; the last one disables it. Afterwards no handler of the user runs, and none will (P5).
-    pub(super) fn remove(&self, machine: &System, route: &Arc<Route>) {
+    /// Ends the calls of a user's handlers, which stays a user until it is removed: afterwards none runs, and none will (P5).
+    pub(super) fn silence(&self, machine: &System, route: &Arc<Route>) {
         let place = self.slot(route.slot.load(Ordering::Relaxed));
         self.with(machine, |line| line.leaving(route));
         place.close();
         let begun = machine.env().now();
         let who = || vec![(format!("interrupt {}", route.index), begun)];
         machine.wait_for_users(route.device.name(), place.drained_queue(), || place.drained(), who);
-        let target = place.take();
+    }
+
+    /// Removes a user of the line; the last one disables it. Afterwards no handler of the user runs, and none will (P5).
+    pub(super) fn remove(&self, machine: &System, route: &Arc<Route>) {
+        self.silence(machine, route);
+        let target = self.slot(route.slot.load(Ordering::Relaxed)).take();
         machine.promises.check(Promise::NoUseAfterRevoke, target.is_some(), || {
             format!("{}: a handler of interrupt {} runs after its line was released", route.device.name(), route.index)
         });

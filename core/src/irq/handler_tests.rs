@@ -12,7 +12,7 @@ use crate::description::Resource;
 use crate::device::DeviceDesc;
 use crate::driver::{Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
-use crate::env::{IrqLine, IrqSink, Trigger};
+use crate::env::{Env as _, IrqLine, IrqSink, Trigger};
 use crate::event::EventKind;
 use crate::machine::{Handle, Policy};
 use crate::sync::{Delivering, HardIrq};
@@ -197,6 +197,67 @@ fn a_request_for_a_threaded_part_ends_with_its_line() {
     machine.bind("d0", "scripted").unwrap();
     env.raise(LINE);
     assert_eq!((hard.get(), thread.get()), (2, 1), "the next binding starts anew");
+}
+
+/// Two devices on a line, of which the threaded part of the first one panics. The requests are the first one's.
+#[test]
+fn a_threaded_part_that_panics_keeps_nobody_from_the_line() {
+    let (asked, other, clumsy) = (Count::default(), Count::default(), Count::default());
+    let (hard, neighbour, thread) = (asked.clone(), other.clone(), clumsy.clone());
+    let (env, machine) = machine(Trigger::LevelHigh, 2, move |dev| {
+        let (hard, neighbour, thread) = (hard.clone(), neighbour.clone(), thread.clone());
+        if dev.name() == "d0" {
+            let wake = move || {
+                hard.add();
+                IrqReturn::WakeThread
+            };
+            dev.request_threaded_irq(0, wake, move || {
+                thread.add();
+                panic!("in the threaded part");
+            })?;
+        } else {
+            dev.request_irq(0, move || {
+                neighbour.add();
+                IrqReturn::None
+            })?;
+        }
+        Ok(())
+    });
+    machine.settle();
+    let raise = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| env.raise(LINE))).is_err();
+    let enabled = || env.enabled.lock().unwrap().contains(&LINE);
+    assert!(raise(), "the panic reaches the thread that runs the part");
+    assert_eq!((asked.get(), other.get(), clumsy.get(), enabled()), (1, 1, 1, false), "nobody has checked the device");
+    let held = || reports(&env, |kind| matches!(kind, EventKind::IrqHeld { .. }));
+    for n in 1..4 {
+        env.advance(env.now() + core::time::Duration::from_millis(100));
+        machine.timer();
+        assert!(enabled(), "the line is the neighbour's, too");
+        assert_eq!(held(), 1, "reported once");
+        assert!(raise());
+        assert_eq!((other.get(), clumsy.get()), (1 + n, 1 + n));
+    }
+    machine.unbind("d0", "scripted").unwrap();
+    assert!(enabled(), "its hold has gone with it");
+    machine.unbind("d1", "scripted").unwrap();
+    assert_eq!(machine.promises().broken(), []);
+}
+
+#[test]
+fn a_threaded_part_that_panics_alone_on_its_line_leaves_it_masked_until_it_is_released() {
+    let (env, machine) = machine(Trigger::LevelHigh, 1, |dev| {
+        dev.request_threaded_irq(0, || IrqReturn::WakeThread, || panic!("in the threaded part"))?;
+        Ok(())
+    });
+    machine.settle();
+    let raise = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| env.raise(LINE))).is_err();
+    assert!(raise());
+    env.advance(env.now() + core::time::Duration::from_secs(1));
+    machine.timer();
+    assert!(!env.enabled.lock().unwrap().contains(&LINE), "a level would repeat for ever");
+    machine.unbind("d0", "scripted").unwrap();
+    machine.bind("d0", "scripted").unwrap();
+    assert!(raise(), "the next binding starts anew");
 }
 
 #[test]

@@ -242,6 +242,16 @@ impl Line {
         }
     }
 
+    /// Records that the threaded part of the user has panicked: nobody has checked the device, so that its level holds the line,
+    /// as for a user that is absent.
+    pub(super) fn thread_failed(&mut self, route: &Arc<Route>, now: Instant) {
+        let Some(user) = self.user(route) else { return };
+        if core::mem::take(&mut user.threaded) {
+            let slot = user.slot;
+            self.hold(1 << slot, now);
+        }
+    }
+
     /// Records the result of the handler in `slot`, called when the user had unmasked `unmasks` times.
     pub(super) fn answer(&mut self, slot: usize, result: HandlerResult, unmasks: u32) {
         let level = self.trigger == Trigger::LevelHigh;

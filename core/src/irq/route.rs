@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 
 use super::LineKey;
 use super::descriptor::Descriptor;
-use super::line::HandlerResult;
+use super::line::{HandlerResult, Line};
 use super::thread::ThreadRequests;
 use crate::claim::Claim;
 use crate::device::Device;
@@ -61,6 +61,24 @@ impl Target {
     }
 }
 
+/// Run of a threaded part, which has ended when this is dropped, by a panic unless it has returned.
+struct ThreadRun<'a> {
+    route: &'a Arc<Route>,
+    machine: &'a System,
+    returned: bool,
+}
+
+impl Drop for ThreadRun<'_> {
+    fn drop(&mut self) {
+        let now = self.machine.env().now();
+        let ended = |line: &mut Line| match self.returned {
+            true => line.thread_done(self.route),
+            false => line.thread_failed(self.route, now),
+        };
+        self.route.line.with(self.machine, ended);
+    }
+}
+
 impl Route {
     pub(crate) fn new(line: Arc<Descriptor>, index: usize, device: Arc<Device>, claim: Arc<Claim>) -> Arc<Self> {
         Arc::new(Self {
@@ -91,8 +109,9 @@ impl Route {
             let Some(target) = self.line.slot(self.slot.load(Ordering::Relaxed)).enter() else { return };
             let Some(thread) = &target.thread else { return };
             if Arc::ptr_eq(&target.route, self) {
+                let mut run = ThreadRun { route: self, machine, returned: false };
                 thread();
-                self.line.with(machine, |line| line.thread_done(self));
+                run.returned = true;
             }
         });
         if again {

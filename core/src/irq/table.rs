@@ -97,6 +97,15 @@ impl IrqTable {
         self.forget(route);
     }
 
+    /// Ends the calls of all handlers of the device at `node`, because its registers will not answer. Its lines are removed later,
+    /// in their order.
+    pub(crate) fn silence(&self, machine: &System, node: NodeId) {
+        let routes = self.routes.lock().get(&node).cloned().unwrap_or_default();
+        for route in routes {
+            route.line.silence(machine, &route);
+        }
+    }
+
     fn forget(&self, route: &Arc<Route>) {
         let mut routes = self.routes.lock();
         let node = route.device.node();

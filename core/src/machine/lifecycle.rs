@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Machine;
-use super::steps::bring_up;
+use super::steps::{bring_up, quiesce_by_force};
 use crate::binding::{self, AnyBinding, BindingState, Phase};
 use crate::device::{Device, NodeId};
 use crate::dma::check::Op;
@@ -104,9 +104,7 @@ impl Machine {
 
     /// Empties the ledger of `binding`, and releases supplies pinned for its device when that is quiesced.
     fn unwind(&self, binding: &dyn AnyBinding) {
-        if binding::unwind(binding, &|bound| bound.quiesce_by_bus().or_else(|| power::quiesce_by_reset(bound)))
-            .is_some()
-        {
+        if binding::unwind(binding, &quiesce_by_force).is_some() {
             // Supplies that an earlier binding had to pin, and that this binding did not take over.
             self.supplies().release_on_stop(self, binding.bound().device().node());
         }

@@ -171,6 +171,14 @@ impl Entry for ControlEntry {
     }
 }
 
+/// Stops a device that its driver could not stop: its bus keeps it from memory, or it is held in reset.
+pub(super) fn quiesce_by_force(bound: &BindingState) -> Option<Quiesced> {
+    let machine = bound.system();
+    // Its handlers read its registers, which do not answer once it is held in reset.
+    let silence = || machine.irqs().silence(machine, bound.device().node());
+    bound.quiesce_by_bus().or_else(|| power::quiesce_by_reset(bound, silence))
+}
+
 /// Step 8: the driver's data. Its release revokes access, stops the device (P11), waits for active users, and drops the
 /// data (P5).
 struct DataEntry(Arc<dyn AnyBinding>);
@@ -191,7 +199,7 @@ impl DataEntry {
                 } else {
                     // Drained first: active users may access registers, which do not answer once the device is held in reset.
                     self.0.drain();
-                    bound.quiesce_by_bus().or_else(|| power::quiesce_by_reset(bound))
+                    quiesce_by_force(bound)
                 };
                 bound.system().promises.check(Promise::QuiescedFirst, quiesced != Some(Quiesced::stopped()), || {
                     format!("{}: it did not stop ({busy}), and counts as stopped", bound.name())

@@ -1,23 +1,25 @@
 //! Tests of lines that stay pinned for a device that was not shown to be quiesced.
 
 use alloc::collections::BTreeSet;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec;
 use alloc::vec::Vec;
 
 use super::{Supply, SupplyError};
 use crate::binding::Bound;
-use crate::device::{DeviceDesc, NodeId, Supplier, SupplierKind};
-use crate::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
+use crate::device::{DeviceDesc, NodeId, Resource, Supplier, SupplierKind};
+use crate::driver::{Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
+use crate::env::{IrqLine, Trigger};
 use crate::event::EventKind;
 use crate::machine::{Handle, Policy};
 use crate::sync::SpinLock;
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
-/// First cells of the lines that are on.
+/// First cells of the lines that are on; a reset line that is on lets its device run.
 type On = Arc<SpinLock<BTreeSet<u32>>>;
 
-struct Lines(On);
+struct Lines(On, Weak<FakeEnv>);
 
 impl Supply for Lines {
     fn switch(&self, _: SupplierKind, args: &[u32], on: bool) -> Result<(), SupplyError> {
@@ -27,27 +29,33 @@ impl Supply for Lines {
         } else {
             lines.remove(&args[0])
         };
+        drop(lines);
+        // As another device on the user's interrupt line does at any time.
+        self.1.upgrade().unwrap().raise(IRQ);
         Ok(())
     }
 }
 
-struct Provider(On);
+struct Provider(On, Weak<FakeEnv>);
 
 impl Driver for Provider {
     const NAME: &'static str = "provider";
     const MATCHES: &'static [Match] = &[Match::compatible("acme,lines")];
     type Data<'b> = ();
     fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
-        Ok(dev.provide::<dyn Supply>(Arc::new(Lines(Arc::clone(&self.0))))?)
+        Ok(dev.provide::<dyn Supply>(Arc::new(Lines(Arc::clone(&self.0), Weak::clone(&self.1))))?)
     }
     fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::never_started())
     }
 }
 
-/// Driver that publishes a DMA address to its device, and then succeeds or fails.
+/// Driver that publishes a DMA address to its device, and then succeeds or fails. Its interrupt handler would read the device.
 struct User {
     fails: bool,
+    on: On,
+    /// Calls of the handler, and those while the device was held in reset.
+    calls: Arc<[AtomicUsize; 2]>,
 }
 
 impl Driver for User {
@@ -55,6 +63,11 @@ impl Driver for User {
     const MATCHES: &'static [Match] = &[Match::compatible("acme,user")];
     type Data<'b> = ();
     fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
+        let (on, calls) = (Arc::clone(&self.on), Arc::clone(&self.calls));
+        dev.request_irq(0, move || {
+            calls[usize::from(!on.lock().contains(&RESET))].fetch_add(1, Ordering::Relaxed);
+            IrqReturn::Handled
+        })?;
         let _published = dev.dma().coherent(64)?.device_addr();
         if self.fails { Err(ProbeError::Device("it does not respond")) } else { Ok(()) }
     }
@@ -66,18 +79,20 @@ impl Driver for User {
 const FIRST: u32 = 1;
 const SECOND: u32 = 2;
 const RESET: u32 = 3;
+const IRQ: IrqLine = IrqLine(9);
 
 /// A machine in which `user` needs line 2 of `second`, which needs line 1 of `first`; with `reset`, line 3 of `second`
 /// resets `user`.
-fn fixture(user: User, reset: bool) -> (Arc<FakeEnv>, Handle, On) {
+fn fixture(fails: bool, reset: bool) -> (Arc<FakeEnv>, Handle, On, Arc<[AtomicUsize; 2]>) {
     let env = FakeEnv::new();
     let machine = env.machine(Policy::default());
-    let on = On::default();
-    machine.register(Provider(Arc::clone(&on)));
-    machine.register(user);
+    let (on, calls) = (On::default(), Arc::default());
+    machine.register(Provider(Arc::clone(&on), Arc::downgrade(&env)));
+    machine.register(User { fails, on: Arc::clone(&on), calls: Arc::clone(&calls) });
     let add = |name: &str, compatible: &str, needs: &[(NodeId, SupplierKind, u32)]| {
         let mut desc = DeviceDesc::new(name);
         desc.compatible.push(compatible.into());
+        desc.resources.push(Resource::Irq { line: IRQ, trigger: Trigger::LevelHigh });
         let supplier = |(node, kind, line): &(NodeId, SupplierKind, u32)| {
             let args = Vec::from([*line]);
             Supplier { node: *node, target: *node, kind: *kind, property: "x".into(), args }
@@ -93,7 +108,7 @@ fn fixture(user: User, reset: bool) -> (Arc<FakeEnv>, Handle, On) {
     }
     add("user", "acme,user", &needs);
     machine.settle();
-    (env, machine, on)
+    (env, machine, on, calls)
 }
 
 fn lines(on: &On) -> Vec<u32> {
@@ -102,7 +117,7 @@ fn lines(on: &On) -> Vec<u32> {
 
 #[test]
 fn the_supplies_of_a_running_device_stay_on_through_all_its_suppliers() {
-    let (_, machine, on) = fixture(User { fails: false }, false);
+    let (_, machine, on, _) = fixture(false, false);
     machine.unbind("second", "provider").unwrap();
     assert_eq!(lines(&on), [FIRST, SECOND], "the user's line, and the line that feeds its provider");
     machine.unbind("first", "provider").unwrap();
@@ -126,7 +141,7 @@ fn the_supplies_of_a_running_device_stay_on_through_all_its_suppliers() {
 
 #[test]
 fn an_orderly_removal_is_no_proof_of_a_quiesced_device() {
-    let (_, machine, on) = fixture(User { fails: false }, false);
+    let (_, machine, on, _) = fixture(false, false);
     assert!(machine.remove_device("user"));
     assert_eq!((lines(&on), machine.pinned_supplies().len()), (Vec::from([FIRST, SECOND]), 1));
     assert_eq!(machine.promises().broken(), []);
@@ -134,7 +149,7 @@ fn an_orderly_removal_is_no_proof_of_a_quiesced_device() {
 
 #[test]
 fn a_device_with_a_published_address_is_reset_after_a_failed_probe() {
-    let (env, machine, on) = fixture(User { fails: true }, true);
+    let (env, machine, on, _) = fixture(true, true);
     assert!(env.event_kinds("user").contains(&EventKind::Quiesced { how: "held in reset".into() }), "P11");
     assert_eq!(
         (lines(&on), machine.pinned_supplies(), machine.quarantine()),
@@ -145,8 +160,23 @@ fn a_device_with_a_published_address_is_reset_after_a_failed_probe() {
 }
 
 #[test]
+fn no_handler_reads_a_device_that_is_held_in_reset() {
+    for fails in [false, true] {
+        let (env, machine, _, calls) = fixture(fails, true);
+        if !fails {
+            env.raise(IRQ);
+            machine.unbind("user", "user").unwrap();
+        }
+        assert!(env.event_kinds("user").contains(&EventKind::Quiesced { how: "held in reset".into() }));
+        let [outside, in_reset] = &*calls;
+        assert_eq!((outside.load(Ordering::Relaxed) > 0, in_reset.load(Ordering::Relaxed)), (!fails, 0), "{fails}");
+        assert_eq!(machine.promises().broken(), []);
+    }
+}
+
+#[test]
 fn without_a_reset_line_all_supplies_of_the_device_are_pinned() {
-    let (_, machine, on) = fixture(User { fails: true }, false);
+    let (_, machine, on, _) = fixture(true, false);
     assert_eq!((lines(&on), machine.pinned_supplies().len()), (Vec::from([FIRST, SECOND]), 1));
     assert_eq!(machine.quarantine().len(), 1);
 }
@@ -168,7 +198,7 @@ impl Driver for Orderly {
 
 #[test]
 fn unbinding_a_second_user_does_not_switch_off_a_line_pinned_for_the_first() {
-    let (_, machine, on) = fixture(User { fails: false }, false);
+    let (_, machine, on, _) = fixture(false, false);
     machine.register(Orderly);
     let mut desc = DeviceDesc::new("neighbour");
     desc.compatible.push("acme,orderly".into());

@@ -116,17 +116,14 @@ impl<T> Mutex<T> {
     /// it. So a thread that takes the lock again and again cannot keep others out, as on one CPU with cooperative threads,
     /// where the one that was woken does not run until the holder sleeps.
     #[cfg_attr(any(loom, shuttle), allow(dead_code, reason = "a model of its own calls it"))]
-    fn sleep(&self, mut newcomer: bool) -> imp::MutexGuard<'_, T> {
-        self.waiters.sleep(|| {
-            if core::mem::take(&mut newcomer) {
-                return self.take_as_newcomer();
-            }
-            let guard = imp::try_lock(&self.value);
-            // Set before this waiter sleeps again: the release that wakes it comes after its attempt, and so it clears the flag
-            // whenever it has set it last. Another starved waiter sets it again when it is woken.
-            self.starved.store(guard.is_none(), Ordering::Relaxed);
-            guard
-        })
+    fn sleep(&self, newcomer: bool) -> imp::MutexGuard<'_, T> {
+        let mut attempts = self.attempts(u8::from(newcomer));
+        self.waiters.sleep(|| attempts.take())
+    }
+
+    /// Attempts of one thread to take the lock, `before` of them before it sleeps for the first time.
+    pub(crate) fn attempts(&self, before: u8) -> Attempts<'_, T> {
+        Attempts { lock: self, before, starved: false }
     }
 
     /// Checks that the calling thread may wait for the lock now, for a wait that tries it again and again.
@@ -141,7 +138,7 @@ impl<T> Mutex<T> {
         &self.waiters
     }
 
-    /// Locks it if it is free at this moment. Does not queue behind starved waiters; the device lock is taken so.
+    /// Locks it if it is free at this moment. Does not queue behind starved waiters.
     #[cfg_attr(any(debug_assertions, feature = "std"), track_caller)]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         Some(self.locked(imp::try_lock(&self.value)?))
@@ -160,6 +157,48 @@ impl<T> Mutex<T> {
     #[cfg(not(loom))]
     pub fn into_inner(self) -> T {
         imp::into_inner(self.value)
+    }
+}
+
+/// Attempts of one thread to take a [`Mutex`]: as a newcomer before it sleeps; afterwards, whenever it is woken, as a waiter for
+/// which newcomers stand back once it was woken in vain.
+pub(crate) struct Attempts<'l, T> {
+    lock: &'l Mutex<T>,
+    /// Attempts as a newcomer that are left.
+    before: u8,
+    /// The last attempt was in vain, and newcomers stand back.
+    starved: bool,
+}
+
+impl<'l, T> Attempts<'l, T> {
+    /// Takes the lock, if it is free.
+    #[cfg_attr(any(debug_assertions, feature = "std"), track_caller)]
+    pub(crate) fn lock(&mut self) -> Option<MutexGuard<'l, T>> {
+        self.take().map(|guard| self.lock.locked(guard))
+    }
+
+    fn take(&mut self) -> Option<imp::MutexGuard<'l, T>> {
+        if let Some(left) = self.before.checked_sub(1) {
+            self.before = left;
+            return self.lock.take_as_newcomer();
+        }
+        let guard = imp::try_lock(&self.lock.value);
+        // Set before this waiter sleeps again: the release that wakes it comes after its attempt, and so it clears the flag
+        // whenever it has set it last. Another starved waiter sets it again when it is woken.
+        self.starved = guard.is_none();
+        self.lock.starved.store(self.starved, Ordering::Relaxed);
+        guard
+    }
+}
+
+impl<T> Drop for Attempts<'_, T> {
+    fn drop(&mut self) {
+        // The wait ends without the lock, by a panic in what runs meanwhile: newcomers must not stand back for nobody, nor the
+        // next waiter sleep because of a wake-up that this one has got.
+        if self.starved {
+            self.lock.starved.store(false, Ordering::Relaxed);
+            self.lock.waiters.wake_one();
+        }
     }
 }
 

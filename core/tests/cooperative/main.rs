@@ -185,3 +185,31 @@ fn a_thread_that_takes_a_lock_again_and_again_keeps_nobody_out() {
         "the loop gets in between once, before a waiter was woken in vain"
     );
 }
+
+/// A thread binds and unbinds a device again and again; its driver waits in probe, with the device lock held.
+#[test]
+fn a_thread_that_takes_the_device_lock_again_and_again_keeps_nobody_out() {
+    let env = OneCpu::new();
+    let (target, got) = (Arc::clone(&env), Arc::new(std::sync::Mutex::new(None)));
+    let theirs = Arc::clone(&got);
+    env.spawn("main", move || {
+        let machine = Arc::new(machine(&target));
+        machine.register(Sensor { probe_waits: true });
+        let other = Arc::clone(&machine);
+        target.spawn("loops", move || {
+            for _ in 0..10 {
+                // It waits for ten seconds, and fails.
+                machine.bind("sensor", "sensor").unwrap_err();
+            }
+        });
+        let now = Arc::clone(&target);
+        target.spawn("other", move || {
+            other.unbind("sensor", "sensor").unwrap_err();
+            *theirs.lock().unwrap() = Some(now.now());
+            assert_eq!(other.promises().broken(), []);
+        });
+    });
+    env.run();
+    let answered = got.lock().unwrap().take();
+    assert_eq!(answered, Some(Instant(10 * SECOND)), "the unbind comes after the bind for which it had to wait");
+}

@@ -94,8 +94,7 @@ fn a_delivery_that_a_handler_serves_allocates_nothing_and_takes_no_lock() {
 fn no_kind_of_delivery_allocates_and_each_takes_few_locks() {
     for trigger in [Trigger::LevelHigh, Trigger::EdgeRising] {
         // A completion wakes its waiter under the queue's lock; masks and threaded parts take the line's.
-        for (how, locks_each) in [(How::Hard, 1), (How::Masks, 3), (How::Threaded, 1), (How::Waits, 3)]
-        {
+        for (how, locks_each) in [(How::Hard, 1), (How::Masks, 3), (How::Threaded, 1), (How::Waits, 3)] {
             if trigger == Trigger::EdgeRising && !matches!(how, How::Threaded) {
                 continue;
             }

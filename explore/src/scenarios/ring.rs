@@ -179,7 +179,16 @@ impl Driver for RingDriver {
         let held = Held { maps: vec![place(&ring)] };
         self.owners.lock().insert(dev.name().to_owned(), held);
         let entry = Entry { owners: Arc::clone(&self.owners), device: dev.name().to_owned() };
-        Ok(Port { dev, regs, ring, more: Mutex::default(), interrupts: requests, entry, _irq: irq, _regulator: regulator })
+        Ok(Port {
+            dev,
+            regs,
+            ring,
+            more: Mutex::default(),
+            interrupts: requests,
+            entry,
+            _irq: irq,
+            _regulator: regulator,
+        })
     }
 
     fn quiesce(port: &Port<'_>) -> Result<Quiesced, QuiesceError> {
