@@ -71,9 +71,8 @@ struct ThreadRun<'a> {
 impl Drop for ThreadRun<'_> {
     fn drop(&mut self) {
         let now = self.machine.env().now();
-        let ended = |line: &mut Line| match self.returned {
-            true => line.thread_done(self.route),
-            false => line.thread_failed(self.route, now),
+        let ended = |line: &mut Line| {
+            if self.returned { line.thread_done(self.route) } else { line.thread_failed(self.route, now) }
         };
         self.route.line.with(self.machine, ended);
     }
