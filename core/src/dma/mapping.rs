@@ -152,27 +152,36 @@ impl Run<'_> {
     }
 
     /// Makes the bytes visible to the next owner: copies to or from the bounce slot, or maintains the CPU cache.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
+    #[inline(always)]
     pub(super) fn sync(&self, context: &DmaContext, bounce: Option<&Slot>, to: SyncFor) {
-        let memory = self.memory;
         if self.is_untouched(to) {
             return;
         }
-        if let Some(slot) = bounce {
-            let first = (self.range.start / 8) as usize;
-            let words = self.len().div_ceil(8) as usize;
-            let own = &memory.window().words()[first..first + words];
-            let slot = slot.words(words);
-            let (from, into) = if to == SyncFor::Cpu { (slot, own) } else { (own, slot) };
-            for (from, into) in from.iter().zip(into) {
-                into.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-            }
-        } else if !context.coherent {
+        match bounce {
+            Some(slot) => self.copy(slot, to),
+            None if context.coherent => {}
             // Dirty lines are cleaned before the device writes as well: one that is evicted later would overwrite its
             // data.
-            let op = if to == SyncFor::Cpu { CacheOp::Invalidate } else { CacheOp::Clean };
-            let whole_lines = self.len().next_multiple_of(DMA_ALIGN).min(memory.allocated() - self.range.start);
-            memory.window().memory().cache(op, memory.phys() + self.range.start, whole_lines);
+            None => {
+                let memory = self.memory;
+                let op = if to == SyncFor::Cpu { CacheOp::Invalidate } else { CacheOp::Clean };
+                let whole_lines = self.len().next_multiple_of(DMA_ALIGN).min(memory.allocated() - self.range.start);
+                memory.window().memory().cache(op, memory.phys() + self.range.start, whole_lines);
+            }
+        }
+    }
+
+    /// Copies to or from the bounce slot.
+    #[cold]
+    fn copy(&self, slot: &Slot, to: SyncFor) {
+        let first = (self.range.start / 8) as usize;
+        let words = self.len().div_ceil(8) as usize;
+        let own = &self.memory.window().words()[first..first + words];
+        let slot = slot.words(words);
+        let (from, into) = if to == SyncFor::Cpu { (slot, own) } else { (own, slot) };
+        for (from, into) in from.iter().zip(into) {
+            into.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
 

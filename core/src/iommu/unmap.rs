@@ -201,7 +201,8 @@ impl Domain {
     }
 
     /// As [`flush`](Self::flush), with fault injection, and without waiting for an IOMMU that has just timed out.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
+    #[inline(always)]
     pub(crate) fn invalidate(
         self: &Arc<Self>,
         machine: &System,
@@ -227,7 +228,8 @@ impl Domain {
 
     /// As [`flush`](Self::flush), begun now. Here and in [`flush_with_earlier`](Self::flush_with_earlier) the confirmation of the
     /// hardware becomes a proof, and nowhere else.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
+    #[inline(always)]
     fn flush_at(
         self: &Arc<Self>,
         machine: &System,

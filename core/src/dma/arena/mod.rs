@@ -11,7 +11,7 @@ use core::fmt;
 use core::ops::Range;
 
 use self::shared::ArenaEntry;
-pub(in crate::dma) use self::shared::Shared;
+pub(in crate::dma) use self::shared::{Shared, Span};
 #[cfg(not(all(test, loom)))]
 use self::slots::Slots;
 #[cfg(all(test, loom))]
@@ -139,68 +139,29 @@ impl Arena<'_> {
         attrs: Attrs,
     ) -> Result<ArenaSlot, Refused<DmaBuffer>> {
         let how = How { kind: Kind::Single, direction, attrs };
-        match self.place(&buffer, &range, how) {
-            Ok((index, addr, bounce)) => {
+        let (slots, shared) = match self.admit() {
+            Ok(parts) => parts,
+            Err(error) => return Err(Refused { error, returned: buffer }),
+        };
+        match place(slots, shared, &buffer, &range, how) {
+            Ok((slot, addr, bounce)) => {
                 let element = Element::new(buffer.into_device_owned(), range, addr, bounce);
-                let (slots, shared) = self.parts();
-                Ok(slots.begin_one(shared, index, how, element))
+                Ok(slots.begin_one(shared, slot, how, element))
             }
             Err(error) => Err(Refused { error, returned: buffer }),
         }
     }
 
-    /// Gives `range` of `buffer` a slot and a device address.
-    #[inline]
-    fn place(&mut self, buffer: &DmaBuffer, range: &Range<u64>, how: How) -> Result<Placed, DmaError> {
-        self.admit()?;
-        let (slots, shared) = self.parts();
-        let context = &*shared.context;
-        context.check_buffer(buffer, range)?;
-        match &context.backend {
-            Backend::Direct(_) => Self::place_directly(slots, shared, buffer, range, how),
-            Backend::Translated(domain) => {
-                let (phys, bytes, offset) = page_span(buffer.phys(), range);
-                let (device, prot) = ((&context.device, how.kind.name()), context.prot(how.direction));
-                let map = |at| domain.map_run(&context.machine, device, at, phys, prot);
-                let pins = &mut || PagePins::from_iter([PagePin::new(buffer.memory(), &context.pin_owner)]);
-                match slots.place(shared, domain, bytes >> PAGE_SHIFT, map, pins) {
-                    Ok(index) => Ok((index, shared.spans[index as usize].mapped().iova + offset, None)),
-                    Err(MapListError::NotMapped(e)) => Err(e),
-                    Err(MapListError::Unconfirmed) => Err(DmaError::Unconfirmed),
-                }
-            }
-        }
-    }
-
-    fn place_directly(
-        slots: &mut Slots,
-        shared: &Shared,
-        buffer: &DmaBuffer,
-        range: &Range<u64>,
-        how: How,
-    ) -> Result<Placed, DmaError> {
-        let (index, span) = slots.take(shared, 0).ok_or_else(|| slots.full())?;
-        match place_buffer(&shared.context, how.kind, buffer, range, how.direction) {
-            Ok(placed) => {
-                let number = slots.number();
-                span.begin(number, crate::iommu::Range { iova: placed.addr, len: 0 });
-                Ok((index, placed.addr, placed.bounce.map(Box::new)))
-            }
-            Err(e) => {
-                slots.put(shared, index);
-                Err(e)
-            }
-        }
-    }
-
     /// Checks that the arena may map: it is not taken away, its binding is not being torn down, and its device has no memory in
     /// quarantine.
-    #[inline]
-    fn admit(&self) -> Result<(), DmaError> {
-        let (shared, context) = (&*self.shared, &*self.shared.context);
+    #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
+    #[inline(always)]
+    fn admit(&mut self) -> Result<(&mut Slots, &Shared), DmaError> {
+        let (Some(slots), shared) = (&mut self.slots, &*self.shared) else { return Err(DmaError::Unbinding) };
         if shared.is_revoked() || self.dev.state.ledger.is_closed() {
             return Err(DmaError::Unbinding);
         }
+        let context = &*shared.context;
         context.admit()?;
         if context.machine.should_fail(Some(&context.device), FaultPoint::IovaAlloc) {
             return Err(DmaError::Injected(FaultPoint::IovaAlloc));
@@ -208,7 +169,7 @@ impl Arena<'_> {
         if let Some(domain) = context.backend.domain() {
             domain.confirm_overdue(&context.machine);
         }
-        Ok(())
+        Ok((slots, shared))
     }
 
     /// Maps the buffers of `list` (at least one) in one slot, and takes them out of it. See [`Dma::map_sg`].
@@ -233,11 +194,10 @@ impl Arena<'_> {
         attrs: Attrs,
     ) -> Result<ArenaSlot, DmaError> {
         let how = How { kind: Kind::Scatter, direction, attrs };
-        self.admit()?;
+        let (slots, shared) = self.admit()?;
         if list.is_empty() {
             return Err(DmaError::BadSize(0));
         }
-        let (slots, shared) = self.parts();
         let context = &*shared.context;
         list.iter().try_for_each(|buffer| context.check_buffer(buffer, &(0..buffer.len())))?;
         let index = match &context.backend {
@@ -266,8 +226,8 @@ impl Arena<'_> {
                 let (device, prot) = ((&context.device, how.kind.name()), context.prot(direction));
                 let map = |at| domain.map_runs(&context.machine, device, at, runs, prot);
                 match slots.place(shared, domain, total, map, pins) {
-                    Ok(index) => {
-                        let mut at = shared.spans[index as usize].mapped().iova;
+                    Ok((index, span)) => {
+                        let mut at = span.mapped().iova;
                         slots.records[index as usize].fill(list.drain(..).map(|buffer| {
                             let addr = at;
                             at = at + pages(buffer.len()) * PAGE_SIZE;
@@ -336,8 +296,7 @@ impl Arena<'_> {
     ///
     /// [`DmaError::BadRange`] outside the mapped range, [`DmaError::StaleSlot`], [`DmaError::SlotOfList`], [`DmaError::Unbinding`].
     pub fn read_bytes(&mut self, slot: ArenaSlot, offset: u64, to: &mut [u8]) -> Result<(), DmaError> {
-        self.live()?;
-        let (slots, shared) = self.parts();
+        let (slots, shared) = self.parts()?;
         let (context, index) = (&*shared.context, slots.find(slot)?);
         let record = &slots.records[index];
         if !record.more.is_empty() {
@@ -365,8 +324,7 @@ impl Arena<'_> {
     /// [`DmaError::Quarantined`] when the IOMMU did not confirm: the buffer is in quarantine. [`DmaError::StaleSlot`],
     /// [`DmaError::SlotOfList`], [`DmaError::Unbinding`].
     pub fn unmap(&mut self, slot: ArenaSlot) -> Result<DmaBuffer, DmaError> {
-        self.live()?;
-        let (slots, shared) = self.parts();
+        let (slots, shared) = self.parts()?;
         let index = slots.find(slot)?;
         let others = slots.records[index].more.len();
         if others != 0 {
@@ -393,8 +351,7 @@ impl Arena<'_> {
         slots: impl IntoIterator<Item = ArenaSlot>,
         returned: &mut Vec<DmaBuffer>,
     ) -> Result<(), DmaError> {
-        self.live()?;
-        let (own, shared) = self.parts();
+        let (own, shared) = self.parts()?;
         let stopped = Quiesced::stopped();
         let done = own.unmap(shared, slots.into_iter(), Some(&stopped), &mut |buffer| returned.push(buffer));
         match (done.lost, done.stale) {
@@ -431,16 +388,63 @@ impl Arena<'_> {
         }
     }
 
+    /// As [`live`](Self::live), to change them.
     #[inline]
-    fn parts(&mut self) -> (&mut Slots, &Shared) {
-        // `None` only while it is dropped, which calls nothing.
-        let Some(slots) = &mut self.slots else { unreachable!("the arena is dropped") };
-        (slots, &self.shared)
+    fn parts(&mut self) -> Result<(&mut Slots, &Shared), DmaError> {
+        match &mut self.slots {
+            Some(slots) if !self.shared.is_revoked() => Ok((slots, &self.shared)),
+            _ => Err(DmaError::Unbinding),
+        }
     }
 }
 
 /// Slot and device address of a buffer, and its bounce slot if there is one.
-type Placed = (u32, DeviceAddr, Option<Box<bounce::Slot>>);
+type Placed<'s> = ((u32, &'s Span), DeviceAddr, Option<Box<bounce::Slot>>);
+
+/// Gives `range` of `buffer` a slot and a device address.
+#[inline]
+fn place<'s>(
+    slots: &mut Slots,
+    shared: &'s Shared,
+    buffer: &DmaBuffer,
+    range: &Range<u64>,
+    how: How,
+) -> Result<Placed<'s>, DmaError> {
+    let context = &*shared.context;
+    context.check_buffer(buffer, range)?;
+    let Backend::Translated(domain) = &context.backend else {
+        return place_directly(slots, shared, buffer, range, how);
+    };
+    let (phys, bytes, offset) = page_span(buffer.phys(), range);
+    let (device, prot) = ((&context.device, how.kind.name()), context.prot(how.direction));
+    let map = |at| domain.map_run(&context.machine, device, at, phys, prot);
+    let pins = &mut || PagePins::from_iter([PagePin::new(buffer.memory(), &context.pin_owner)]);
+    match slots.place(shared, domain, bytes >> PAGE_SHIFT, map, pins) {
+        Ok((index, span)) => Ok(((index, span), span.mapped().iova + offset, None)),
+        Err(MapListError::NotMapped(e)) => Err(e),
+        Err(MapListError::Unconfirmed) => Err(DmaError::Unconfirmed),
+    }
+}
+
+fn place_directly<'s>(
+    slots: &mut Slots,
+    shared: &'s Shared,
+    buffer: &DmaBuffer,
+    range: &Range<u64>,
+    how: How,
+) -> Result<Placed<'s>, DmaError> {
+    let (index, span) = slots.take(shared, 0).ok_or_else(|| slots.full())?;
+    match place_buffer(&shared.context, how.kind, buffer, range, how.direction) {
+        Ok(placed) => {
+            span.begin(slots.number(), crate::iommu::Range { iova: placed.addr, len: 0 });
+            Ok(((index, span), placed.addr, placed.bounce.map(Box::new)))
+        }
+        Err(e) => {
+            slots.put(shared, index);
+            Err(e)
+        }
+    }
+}
 
 impl Slots {
     fn cut<'a>(&'a self, context: &DmaContext, index: u32) -> impl Iterator<Item = (DeviceAddr, u64)> + use<'a> {

@@ -13,7 +13,7 @@ use crate::dma::{DmaContext, PagePins};
 use crate::event::Outcome;
 use crate::iommu::{Gather, Range, UnmapError};
 use crate::sync::SpinLock;
-use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Device addresses of one slot. The arena's owner alone writes them, by plain stores; others read them once it has ended.
 #[derive(Default)]
@@ -80,8 +80,6 @@ pub(in crate::dma) struct Shared {
     /// The binding has taken the arena away: each call fails.
     revoked: AtomicBool,
     pub(super) spans: Box<[Span]>,
-    /// Number of mappings. Written by the owner alone.
-    live: AtomicUsize,
     /// Pages of device addresses that free slots keep. Written by the owner alone.
     kept: Arc<AtomicU64>,
     /// The slots, once the handle was dropped.
@@ -94,21 +92,14 @@ impl Shared {
             context: Arc::clone(context),
             revoked: AtomicBool::new(false),
             spans: (0..slots).map(|_| Span::default()).collect(),
-            live: AtomicUsize::new(0),
             kept: Arc::default(),
             returned: SpinLock::new(None),
         })
     }
 
-    /// Number of mappings.
+    /// Number of mappings, for reports: counted anew each time, so that maps and unmaps need not count.
     pub(in crate::dma) fn live(&self) -> usize {
-        self.live.load(Ordering::Relaxed)
-    }
-
-    /// Sets the number of mappings; the owner alone calls it.
-    #[inline]
-    pub(super) fn set_live(&self, live: usize) {
-        self.live.store(live, Ordering::Relaxed);
+        self.spans.iter().filter(|span| span.number() != 0).count()
     }
 
     /// Sets the number of pages that free slots keep; the owner alone calls it.
@@ -162,7 +153,6 @@ impl Shared {
     /// Unmaps what a forgotten handle has mapped. Its memory is leaked with the handle (P9), and needs no proof.
     fn end_forgotten(&self) -> Outcome {
         let DmaContext { machine, device, backend, .. } = &*self.context;
-        self.set_live(0);
         let Some(domain) = backend.domain() else { return Outcome::Returned };
         let mut mapped: Vec<_> = self.spans.iter().filter(|span| span.number.load(Ordering::Acquire) != 0).collect();
         // Newest first (P3).

@@ -70,7 +70,8 @@ impl Element {
     }
 
     /// Makes the bytes visible to the next owner.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
+    #[inline(always)]
     pub(super) fn sync(&self, context: &DmaContext, direction: Direction, to: SyncFor) {
         if let Some(buffer) = &self.buffer {
             let run = Run { memory: buffer.memory(), range: &self.range, direction };
@@ -82,7 +83,8 @@ impl Element {
     }
 
     /// Hands the memory to the device: pinned by the slot from now on, before the device address is published.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
+    #[inline(always)]
     fn hand_over(&self, context: &DmaContext, how: How) {
         if let Some(buffer) = &self.buffer {
             buffer.memory().record().set_in_slot(true);
@@ -94,7 +96,8 @@ impl Element {
 
     /// Takes the memory back from the device. `proven`: it does not reach it any more; else the memory was pinned by the queue of a
     /// lazy domain.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
+    #[inline(always)]
     pub(super) fn take_back(mut self, context: &DmaContext, how: How, proven: bool) -> Option<DmaBuffer> {
         if let Some(buffer) = &self.buffer {
             let memory = buffer.memory();
@@ -167,6 +170,18 @@ impl Record {
     }
 }
 
+/// P1: the device address is one that its back-end gave.
+#[inline]
+fn check_address(tally: &mut CheckTally, context: &DmaContext, span: &Span, element: &Element) {
+    if context.backend.domain().is_some() {
+        let span = span.mapped();
+        let given = element.addr >= span.iova && element.addr - span.iova < span.len;
+        context.machine.promises.check_in(tally, Promise::MatchingBackend, given, || {
+            format!("{}: the device address was not allocated by its IOMMU: not in {span:?}", context.device)
+        });
+    }
+}
+
 /// Parameters of a mapping.
 #[derive(Clone, Copy)]
 pub(super) struct How {
@@ -182,7 +197,6 @@ pub(in crate::dma) struct Slots {
     pub(super) records: Box<[Record]>,
     /// First slot of each list of free ones: by the order of the device addresses that they keep.
     free: [u32; BARE + 1],
-    mapped: usize,
     /// Pages of device addresses that free slots keep.
     kept: u64,
     last_number: u64,
@@ -208,7 +222,6 @@ impl Slots {
             arena,
             records: (0..count).map(record).collect(),
             free,
-            mapped: 0,
             kept: 0,
             last_number: 0,
             limit: DeviceAddr(0),
@@ -326,14 +339,14 @@ impl Slots {
 
     /// Maps a range of `pages` at device addresses of a free slot, by `map`, and returns the slot.
     #[inline]
-    pub(super) fn place(
+    pub(super) fn place<'s>(
         &mut self,
-        shared: &Shared,
+        shared: &'s Shared,
         domain: &Arc<Domain>,
         pages: u64,
         map: impl FnOnce(Range) -> Result<(), FailedMap>,
         pins: &mut dyn FnMut() -> PagePins,
-    ) -> Result<u32, MapListError> {
+    ) -> Result<(u32, &'s Span), MapListError> {
         let limit = shared.context.limit();
         let wanted = domain.space().wanted();
         if limit != self.limit || wanted != self.wanted {
@@ -355,7 +368,7 @@ impl Slots {
         self.last_number += 1;
         span.begin(self.last_number, range);
         match map(range) {
-            Ok(()) => Ok(index),
+            Ok(()) => Ok((index, span)),
             Err(failed) => Err(self.undo(shared, domain, index, failed, pins)),
         }
     }
@@ -412,14 +425,21 @@ impl Slots {
 
     /// Hands `element` in slot `index`, whose device addresses are in place, to the device.
     #[inline]
-    pub(super) fn begin_one(&mut self, shared: &Shared, index: u32, how: How, element: Element) -> ArenaSlot {
+    pub(super) fn begin_one(
+        &mut self,
+        shared: &Shared,
+        (index, span): (u32, &Span),
+        how: How,
+        element: Element,
+    ) -> ArenaSlot {
         let context = &*shared.context;
         let record = &mut self.records[index as usize];
         record.how = how;
+        let generation = record.generation;
         let element = record.first.insert(element);
         element.hand_over(context, how);
-        Self::check_address(&mut self.tally, shared, index, element);
-        self.begun(shared, index)
+        check_address(&mut self.tally, context, span, element);
+        self.begun(shared, index, generation)
     }
 
     /// Hands the memory of slot `index`, whose elements and device addresses are in place, to the device.
@@ -427,35 +447,21 @@ impl Slots {
         let Self { records, tally, .. } = self;
         let record = &mut records[index as usize];
         record.how = how;
+        let generation = record.generation;
         for element in record.elements() {
             element.hand_over(&shared.context, how);
-            Self::check_address(tally, shared, index, element);
+            check_address(tally, &shared.context, &shared.spans[index as usize], element);
         }
-        self.begun(shared, index)
-    }
-
-    /// P1: the device address is one that its back-end gave.
-    #[inline]
-    fn check_address(tally: &mut CheckTally, shared: &Shared, index: u32, element: &Element) {
-        let context = &*shared.context;
-        if context.backend.domain().is_some() {
-            let span = shared.spans[index as usize].mapped();
-            let given = element.addr >= span.iova && element.addr - span.iova < span.len;
-            context.machine.promises.check_in(tally, Promise::MatchingBackend, given, || {
-                format!("{}: the device address was not allocated by its IOMMU: not in {span:?}", context.device)
-            });
-        }
+        self.begun(shared, index, generation)
     }
 
     #[inline]
-    fn begun(&mut self, shared: &Shared, index: u32) -> ArenaSlot {
+    fn begun(&mut self, shared: &Shared, index: u32, generation: u64) -> ArenaSlot {
         let context = &*shared.context;
         if context.machine.env().tracing_enabled() || context.machine.policy().check_dma {
             self.report_begin(context, index);
         }
-        self.mapped += 1;
-        shared.set_live(self.mapped);
-        ArenaSlot { arena: self.arena, index, generation: self.records[index as usize].generation }
+        ArenaSlot { arena: self.arena, index, generation }
     }
 
     /// Reports a mapping to the event stream and to the checker.
@@ -480,8 +486,6 @@ impl Slots {
         let span = &shared.spans[index as usize];
         span.end();
         self.put_span(shared, index, span);
-        self.mapped -= 1;
-        shared.set_live(self.mapped);
     }
 
     /// Slots that are mapped, newest first.

@@ -12,6 +12,7 @@ use crate::iommu::{MapError, Prot};
 
 impl<F: Format> PageTable<F> {
     /// Maps a range whose bounds and alignment are checked.
+    #[inline]
     pub(super) fn map_checked(&mut self, iova: u64, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError> {
         let clean = !self.config.coherent_walk;
         // The usual case: a table of the last level exists and holds the whole range.

@@ -56,6 +56,17 @@ impl Occupancy {
     /// Marks a range as used, all of which is free; the error, with which nothing changes, is the lowest entry that is in use.
     #[inline]
     pub(super) fn claim(&mut self, first: usize, last: usize) -> Result<(), usize> {
+        if first != last {
+            return self.claim_run(first, last);
+        }
+        if self.contains(first) {
+            return Err(first);
+        }
+        self.set_bits(first / 64, 1 << (first % 64));
+        Ok(())
+    }
+
+    fn claim_run(&mut self, first: usize, last: usize) -> Result<(), usize> {
         if let Some((word, mask)) = one_word(first, last) {
             lowest(word, self.words[word] & mask).map_or(Ok(()), Err)?;
             self.set_bits(word, mask);
@@ -69,6 +80,17 @@ impl Occupancy {
     /// Marks a range as free, all of which is in use; the error, with which nothing changes, is the lowest entry that is free.
     #[inline]
     pub(super) fn release(&mut self, first: usize, last: usize) -> Result<(), usize> {
+        if first != last {
+            return self.release_run(first, last);
+        }
+        if !self.contains(first) {
+            return Err(first);
+        }
+        self.clear_bits(first / 64, 1 << (first % 64));
+        Ok(())
+    }
+
+    fn release_run(&mut self, first: usize, last: usize) -> Result<(), usize> {
         if let Some((word, mask)) = one_word(first, last) {
             lowest(word, !self.words[word] & mask).map_or(Ok(()), Err)?;
             self.clear_bits(word, mask);
@@ -110,9 +132,6 @@ fn lowest(word: usize, bits: u64) -> Option<usize> {
 #[inline]
 fn one_word(first: usize, last: usize) -> Option<(usize, u64)> {
     let word = first / 64;
-    if first == last {
-        return Some((word, 1 << (first % 64)));
-    }
     (last / 64 == word).then(|| (word, (u64::MAX << (first % 64)) & (u64::MAX >> (63 - last % 64))))
 }
 

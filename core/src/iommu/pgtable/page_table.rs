@@ -171,7 +171,8 @@ impl<F: Format> PageTable<F> {
     ///
     /// As [`unmap`](Self::unmap).
     pub fn remove(&mut self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<bool, MapError> {
-        self.unmap(iova, len, gather)?;
+        self.config.check(iova, len)?;
+        self.unmap_checked(iova.0, len, gather)?;
         Ok(!self.translates(iova.0))
     }
 

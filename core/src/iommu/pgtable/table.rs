@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::Format;
 use super::occupancy::Occupancy;
@@ -120,7 +120,8 @@ impl Table {
     }
 
     /// As [`fill_free`](Self::fill_free), of entries for `iova` on. `clean`: for a walker that does not snoop.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
+    #[inline(always)]
     pub(super) fn map_free<F: Format>(
         &mut self,
         iova: DeviceAddr,
@@ -143,22 +144,16 @@ impl Table {
         if first == last {
             return self.window.words()[first].store(F::leaf(phys, level, prot), Ordering::Relaxed);
         }
+        self.write_run::<F>((first, last), level, phys, prot);
+    }
+
+    fn write_run<F: Format>(&self, (first, last): (usize, usize), level: u32, phys: PhysAddr, prot: Prot) {
         let words = &self.window.words()[first..=last];
-        let mut at = phys;
-        let mut next = || {
-            let entry = F::leaf(at, level, prot);
-            at = PhysAddr(at.0.wrapping_add(spec::size(level)));
-            entry
-        };
-        let (groups, rest) = words.as_chunks::<8>();
-        // By eight, for long runs.
-        for group in groups {
-            for word in group {
-                word.store(next(), Ordering::Relaxed);
-            }
-        }
-        for word in rest {
-            word.store(next(), Ordering::Relaxed);
+        // With a constant level for pages, which are the longest runs.
+        if level == spec::LAST_LEVEL {
+            store_leaves::<F>(words, spec::LAST_LEVEL, phys, prot);
+        } else {
+            store_leaves::<F>(words, level, phys, prot);
         }
     }
 
@@ -182,6 +177,10 @@ impl Table {
         if first == last {
             return self.window.words()[first].store(0, Ordering::Relaxed);
         }
+        self.write_zeros(first, last);
+    }
+
+    fn write_zeros(&self, first: usize, last: usize) {
         let (groups, rest) = self.window.words()[first..=last].as_chunks::<8>();
         for group in groups {
             for word in group {
@@ -232,6 +231,26 @@ impl Table {
     pub(super) fn clean(&self, first: usize, last: usize) {
         let bytes = |entries: usize| entries as u64 * ENTRY_BYTES;
         self.window.memory().cache(CacheOp::Clean, self.base() + bytes(first), bytes(last - first + 1));
+    }
+}
+
+#[inline]
+fn store_leaves<F: Format>(words: &[AtomicU64], level: u32, phys: PhysAddr, prot: Prot) {
+    let mut at = phys;
+    let mut next = || {
+        let entry = F::leaf(at, level, prot);
+        at = PhysAddr(at.0.wrapping_add(spec::size(level)));
+        entry
+    };
+    let (groups, rest) = words.as_chunks::<8>();
+    // By eight, for long runs.
+    for group in groups {
+        for word in group {
+            word.store(next(), Ordering::Relaxed);
+        }
+    }
+    for word in rest {
+        word.store(next(), Ordering::Relaxed);
     }
 }
 

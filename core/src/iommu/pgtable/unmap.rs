@@ -12,6 +12,8 @@ use crate::iommu::{Gather, MapError};
 
 impl<F: Format> PageTable<F> {
     /// Unmaps a range whose bounds and alignment are checked.
+    #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
+    #[inline(always)]
     pub(super) fn unmap_checked(&mut self, iova: u64, len: u64, gather: &mut Gather) -> Result<(), MapError> {
         let clean = !self.config.coherent_walk;
         let room = gather.keeps_tables() && self.kept < MAX_KEPT;
