@@ -8,7 +8,7 @@ use crate::ata::{AtaError, ErrorBits};
 
 /// A disk: whole sectors, read and written by number. Any thread may call; a driver serialises as its device needs.
 ///
-/// A driver whose data is a disk offers it by `dev.provide_client::<Self, dyn BlockDevice>()`. Users find it by
+/// A driver whose data is a disk offers it by `self.provide_client::<dyn BlockDevice>(dev)`. Users find it by
 /// [`Machine::service`](bindery::machine::Machine::service); once the driver is being unbound, they get [`BlockError::Gone`].
 pub trait BlockDevice: Send + Sync {
     /// Bytes in a sector. 512 once the disk is gone.

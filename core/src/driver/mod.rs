@@ -16,7 +16,7 @@ pub use work::{Work, WorkHandle};
 
 use alloc::borrow::Cow;
 
-use crate::binding::Bound;
+use crate::binding::{Bound, ResourceError};
 use crate::description::{pci_class_name, pci_name, pci_subsystem_name};
 pub use crate::errno::Errno;
 pub use crate::error::{Missing, ProbeError};
@@ -163,4 +163,16 @@ pub trait Driver: Send + Sync + Sized + 'static {
     ///
     /// [`QuiesceError`] when the device does not stop: its memory is then quarantined.
     fn quiesce(data: &Self::Data<'_>) -> Result<Quiesced, QuiesceError>;
+
+    /// Offers interface `T` of the driver data of `dev`, to consumers ([`Bound::supplier`]) and to other users
+    /// ([`Machine::service`](crate::machine::Machine::service)), while the device is bound; for a call in
+    /// [`probe`](Self::probe), not to be implemented. Each call of the interface enters the run-down of the binding: it completes before the data is
+    /// dropped, or gets the interface's error (P5). [`ClientService`] has an example.
+    ///
+    /// # Errors
+    ///
+    /// As [`Bound::provide`], and [`ResourceError::OtherDriver`] when this is not the driver of `dev`.
+    fn provide_client<T: ?Sized + ClientService<Self>>(&self, dev: Bound<'_>) -> Result<(), ResourceError> {
+        dev.state.provide_client::<Self, T>()
+    }
 }

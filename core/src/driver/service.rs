@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 
 use super::{Binding, Client, Driver};
-use crate::binding::{BindingState, Bound, ResourceError};
+use crate::binding::{BindingState, ResourceError};
 
 /// Interface that the data of driver `D` can offer through a [`Client`].
 ///
@@ -59,7 +59,7 @@ use crate::binding::{BindingState, Bound, ResourceError};
 ///     type Data<'b> = Probe<'b>;
 ///
 ///     fn probe<'b>(&self, dev: Bound<'b>) -> Result<Probe<'b>, ProbeError> {
-///         dev.provide_client::<Self, dyn Thermometer>()?;
+///         self.provide_client::<dyn Thermometer>(dev)?;
 ///         Ok(Probe { dev })
 ///     }
 ///
@@ -88,20 +88,12 @@ pub trait ClientService<D: Driver>: Send + Sync + 'static {
     fn from_client(client: Client<D>) -> Arc<Self>;
 }
 
-impl Bound<'_> {
-    /// Offers interface `T` of the driver data, to consumers ([`Bound::supplier`]) and to other users
-    /// ([`Machine::service`](crate::machine::Machine::service)), while the device is bound. Each call enters the run-down of the
-    /// binding: it completes before the data is dropped, or gets the interface's error (P5). `D` is the driver itself.
-    ///
-    /// # Errors
-    ///
-    /// As [`provide`](Self::provide), and [`ResourceError::OtherDriver`] when `D` is not the driver of this binding.
-    pub fn provide_client<D: Driver, T: ?Sized + ClientService<D>>(&self) -> Result<(), ResourceError> {
-        self.state.provide::<T>(T::from_client(Client(self.state.binding_of()?)), true)
-    }
-}
-
 impl BindingState {
+    /// See [`Driver::provide_client`].
+    pub(super) fn provide_client<D: Driver, T: ?Sized + ClientService<D>>(&self) -> Result<(), ResourceError> {
+        self.provide::<T>(T::from_client(Client(self.binding_of()?)), true)
+    }
+
     /// The binding that this is the state of, as one of driver `D`.
     pub(crate) fn binding_of<D: Driver>(&self) -> Result<Arc<Binding<D>>, ResourceError> {
         let binding = self.device().binding().ok_or(ResourceError::Unbinding)?;

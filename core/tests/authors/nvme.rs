@@ -211,7 +211,7 @@ impl Driver for Nvme {
             told.complete();
             IrqReturn::Handled
         })?;
-        dev.provide_client::<Self, dyn Sectors>()?;
+        self.provide_client::<dyn Sectors>(dev)?;
         global.write(CC, ENABLE)?;
         if global.read(CSTS)? & READY == 0 {
             return Err(ProbeError::Device("the controller does not get ready"));

@@ -4,7 +4,7 @@ use core::ops::Range;
 use core::time::Duration;
 
 use bindery::binding::Bound;
-use bindery::driver::{ProbeError, QuiesceError, Quiesced};
+use bindery::driver::{Driver, ProbeError, QuiesceError, Quiesced};
 use bindery::env::{Instant, IoError};
 use bindery::sync::Mutex;
 use bindery::sync::atomic::{AtomicBool, Ordering};
@@ -47,7 +47,7 @@ enum Health {
 const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
 impl<'b> Port<'b> {
-    /// Starts the controller and the disk.
+    /// Starts the controller and the disk, and offers the disk.
     pub(super) fn start(dev: Bound<'b>) -> Result<Self, ProbeError> {
         let controller = Controller::new(dev)?;
         if !controller.reset()? {
@@ -59,7 +59,7 @@ impl<'b> Port<'b> {
         let area = DmaArea::new(dev)?;
         let interrupts = controller.interrupts();
         let irq = interrupts.request(dev)?;
-        dev.provide_client::<SataRcar, dyn BlockDevice>()?;
+        SataRcar.provide_client::<dyn BlockDevice>(dev)?;
         let host = Host { dev, controller, interrupts, irq, closing: AtomicBool::new(false) };
         match host.start(true) {
             Ok(identity) => {

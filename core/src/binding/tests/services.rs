@@ -46,9 +46,9 @@ impl Driver for Counter {
     type Data<'b> = Counted<'b>;
 
     fn probe<'b>(&self, dev: Bound<'b>) -> Result<Counted<'b>, ProbeError> {
-        let wrong = dev.provide_client::<NotMe, dyn Count>().unwrap_err();
+        let wrong = NotMe.provide_client::<dyn Count>(dev).unwrap_err();
         assert_eq!(wrong, ResourceError::OtherDriver("counter"));
-        dev.provide_client::<Self, dyn Count>()?;
+        self.provide_client::<dyn Count>(dev)?;
         dev.provide(Arc::new(5_u32))?;
         Ok(Counted(dev.dma().coherent_slice(1)?))
     }
