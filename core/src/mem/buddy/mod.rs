@@ -6,6 +6,8 @@
 
 mod bits;
 mod blocks;
+mod runs;
 mod space;
+mod tree;
 
 pub(crate) use space::{Buddy, Request};

@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-use super::bits::BitSet;
 use super::blocks::{Blocks, largest_order};
+use super::runs::Runs;
 
 /// Freed blocks of orders below this go onto short stacks, to be reused first: sizes recur.
 const HOT_ORDERS: usize = 10;
@@ -32,17 +32,15 @@ pub(crate) struct Request {
 ///
 /// # Invariants
 ///
-/// Each usable page is in exactly one of: a fresh block, a free block, a hot block, an allocated run. Two free buddies
-/// never coexist in `free`. An allocated run has its first page in `starts` and its last in `ends`, and no bits
-/// between.
+/// Each usable page is in exactly one of: a fresh block, a free block, a hot block, an allocated run of `runs`. Two free
+/// buddies never coexist in `free`.
 #[derive(Debug)]
 pub(crate) struct Buddy {
     bits: u32,
     fresh: Blocks,
     free: Blocks,
     hot: [Vec<u64>; HOT_ORDERS],
-    starts: BitSet,
-    ends: BitSet,
+    runs: Runs,
     taken: u64,
 }
 
@@ -55,8 +53,7 @@ impl Buddy {
             fresh: Blocks::new(bits),
             free: Blocks::new(bits),
             hot: [const { Vec::new() }; HOT_ORDERS],
-            starts: BitSet::new(bits),
-            ends: BitSet::new(bits),
+            runs: Runs::new(bits),
             taken: 0,
         }
     }
@@ -103,11 +100,9 @@ impl Buddy {
     /// Frees a run, which must be exactly one that is allocated. On `false` nothing has changed.
     pub(crate) fn free(&mut self, first: u64, pages: u64) -> bool {
         let Some(last) = pages.checked_sub(1).and_then(|n| first.checked_add(n)) else { return false };
-        if last >> self.bits != 0 || !self.starts.contains(first) || self.ends.at_or_above(first) != Some(last) {
+        if last >> self.bits != 0 || !self.runs.remove(first, last) {
             return false;
         }
-        self.starts.remove(first);
-        self.ends.remove(last);
         self.taken -= pages;
         if pages.is_power_of_two()
             && first & (pages - 1) == 0
@@ -145,8 +140,7 @@ impl Buddy {
     }
 
     fn record(&mut self, first: u64, pages: u64) {
-        self.starts.insert(first);
-        self.ends.insert(first + (pages - 1));
+        self.runs.insert(first, first + (pages - 1));
         self.taken += pages;
     }
 
