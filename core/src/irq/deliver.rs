@@ -14,6 +14,22 @@ use crate::system::System;
 /// env its thread: the rest is due at once ([`IrqSink::next_deadline`](crate::env::IrqSink::next_deadline)).
 const ROUNDS: usize = 16;
 
+/// Round over the threaded parts. One that a panic ends is due again, for the parts behind the one that panicked.
+struct Round<'a> {
+    table: &'a IrqTable,
+    machine: &'a System,
+    complete: bool,
+}
+
+impl Drop for Round<'_> {
+    fn drop(&mut self) {
+        if !self.complete {
+            self.table.defer();
+            self.machine.deadline_changed();
+        }
+    }
+}
+
 impl IrqTable {
     /// Delivers a request on `line` of the machine's own controller. Callable in hard interrupt context. False when the line
     /// has no user.
@@ -52,6 +68,7 @@ impl IrqTable {
     }
 
     fn run_once(&self, machine: &System) {
+        let mut round = Round { table: self, machine, complete: false };
         let routes: Vec<Arc<Route>> = self.routes.lock().values().flatten().cloned().collect();
         for route in routes {
             if route.line.take_storm() {
@@ -62,6 +79,7 @@ impl IrqTable {
             }
             route.run_thread(machine);
         }
+        round.complete = true;
     }
 
     /// Ends holds that are overdue.

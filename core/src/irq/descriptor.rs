@@ -166,6 +166,7 @@ impl Descriptor {
         let begun = machine.env().now();
         let who = || vec![(format!("interrupt {}", route.index), begun)];
         machine.wait_for_users(route.device.name(), place.drained_queue(), || place.drained(), who);
+        self.with(machine, |line| line.silenced(route, machine.env().now()));
     }
 
     /// Removes a user of the line; the last one disables it. Afterwards no handler of the user runs, and none will (P5).

@@ -244,6 +244,66 @@ fn a_threaded_part_that_panics_keeps_nobody_from_the_line() {
 }
 
 #[test]
+fn a_threaded_part_that_panics_keeps_no_other_part_from_its_run() {
+    for lines in [[LINE, LINE], [LINE, IrqLine(6)]] {
+        let other = Count::default();
+        let ran = other.clone();
+        let env = FakeEnv::new();
+        let machine = env.machine(Policy::default());
+        machine.register(Scripted(Box::new(move |dev| {
+            let (panics, ran) = (dev.name() == "d0", ran.clone());
+            let part = move || {
+                assert!(!panics, "in the threaded part");
+                ran.add();
+            };
+            dev.request_threaded_irq(0, || IrqReturn::WakeThread, part)?;
+            Ok(())
+        })));
+        for (name, line) in ["d0", "d1"].into_iter().zip(lines) {
+            let mut desc = DeviceDesc::new(name);
+            desc.compatible.push("acme,scripted".into());
+            desc.resources.push(Resource::Irq { line, trigger: Trigger::LevelHigh });
+            machine.add_device(desc).unwrap();
+        }
+        machine.settle();
+        {
+            let _trap = HardIrq::enter();
+            env.raise(lines[0]);
+            env.raise(lines[1]);
+        }
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| machine.timer())).is_err());
+        assert_eq!(machine.next_deadline(), Some(crate::env::Instant(0)), "the rest is due at once");
+        machine.timer();
+        assert_eq!(other.get(), 1);
+    }
+}
+
+/// Two devices on a line, the first of which is silenced between its hard handler and its threaded part.
+#[test]
+fn a_part_that_is_silenced_before_it_runs_holds_the_line_and_does_not_mask_it() {
+    let (env, machine) = machine(Trigger::LevelHigh, 2, |dev| {
+        dev.request_threaded_irq(0, || IrqReturn::WakeThread, || ())?;
+        Ok(())
+    });
+    machine.settle();
+    {
+        let _trap = HardIrq::enter();
+        env.raise(LINE);
+    }
+    let enabled = || env.enabled.lock().unwrap().contains(&LINE);
+    machine.irqs().silence(&machine, machine.device("d0").unwrap().node());
+    machine.timer();
+    assert!(!enabled(), "nobody has checked the first device");
+    env.advance(env.now() + core::time::Duration::from_millis(1));
+    machine.timer();
+    assert!(enabled(), "the line is the second one's, too");
+    for device in ["d0", "d1"] {
+        machine.unbind(device, "scripted").unwrap();
+    }
+    assert_eq!(machine.promises().broken(), []);
+}
+
+#[test]
 fn a_threaded_part_that_panics_alone_on_its_line_leaves_it_masked_until_it_is_released() {
     let (env, machine) = machine(Trigger::LevelHigh, 1, |dev| {
         dev.request_threaded_irq(0, || IrqReturn::WakeThread, || panic!("in the threaded part"))?;

@@ -187,6 +187,18 @@ impl Line {
         }
     }
 
+    /// Records that no handler of the user is called any more. What it has masked holds the line from now on: nobody is left who
+    /// would unmask it, and others on the line are not to wait until the user is removed.
+    pub(super) fn silenced(&mut self, route: &Arc<Route>, now: Instant) {
+        let level = self.trigger == Trigger::LevelHigh;
+        let Some(user) = self.user(route) else { return };
+        let masked = core::mem::take(&mut user.masked) | core::mem::take(&mut user.threaded);
+        if masked && level {
+            let slot = user.slot;
+            self.hold(1 << slot, now);
+        }
+    }
+
     /// Removes a user with its mask and hold. True when it was the last one.
     pub(super) fn leave(&mut self, route: &Arc<Route>) -> bool {
         self.users.retain(|u| !Arc::ptr_eq(&u.route, route));

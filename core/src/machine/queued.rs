@@ -89,6 +89,26 @@ impl Requests {
     }
 }
 
+/// Round of deferred work, at whose end, by a panic too, what was queued meanwhile is passed on.
+struct DeferredRound<'m> {
+    machine: &'m Machine,
+    inside: Option<Nested<'m>>,
+}
+
+impl Drop for DeferredRound<'_> {
+    fn drop(&mut self) {
+        let (requests, env) = (&self.machine.requests, &self.machine.env);
+        if requests.from_handler.swap(false, Ordering::Relaxed) {
+            requests.inside.defer();
+        }
+        if self.inside.take().is_some_and(Nested::leave)
+            && let Some(machine) = self.machine.me.upgrade()
+        {
+            let _ = env.spawn(Box::new(move || machine.run_queued()));
+        }
+    }
+}
+
 impl Machine {
     /// Counts this thread as inside driver code until the guard is dropped.
     pub(crate) fn enter(&self) -> Nested<'_> {
@@ -172,16 +192,8 @@ impl Machine {
     /// Runs what hard handlers have left for task context. The interrupted code may hold locks, so queued requests are passed to
     /// a thread of the env; without one they wait for the next call that carries out requests.
     pub(super) fn run_deferred(&self) {
-        let inside = self.enter();
+        let _round = DeferredRound { machine: self, inside: Some(self.enter()) };
         self.irqs().run_deferred(self);
-        if self.requests.from_handler.swap(false, Ordering::Relaxed) {
-            self.requests.inside.defer();
-        }
-        if inside.leave()
-            && let Some(machine) = self.me.upgrade()
-        {
-            let _ = self.env.spawn(Box::new(move || machine.run_queued()));
-        }
     }
 
     /// Queued requests, oldest first: their names and devices.

@@ -177,6 +177,13 @@ impl Supplies {
         Some(line.pinned_conflict(machine, other))
     }
 
+    /// True when nobody else holds the reset lines `uses`, at this moment.
+    pub(super) fn may_assert(&self, machine: &System, uses: &[Arc<LineUse>]) -> bool {
+        let pinned = |used: &LineUse| self.inner.lock().pinned_for_other(used.device, &used.line).is_some();
+        uses.iter()
+            .all(|used| machine.other_holder(used.claim.subject(), used.claim.holder()).is_none() && !pinned(used))
+    }
+
     /// Asserts (true) or releases (false) the reset lines of one binding, once for each of `steps`. No other holder may
     /// exist for a line that is asserted.
     ///

@@ -108,11 +108,12 @@ pub(crate) fn reset_after_user(bound: &BindingState) -> Result<(), ResourceError
 }
 
 /// Quiesces a device that its driver could not stop, by holding it in reset, if it has reset lines without other users. Calls
-/// `before` when it is about to.
+/// `before` when it is about to, and not when others keep the lines from being asserted.
 pub(crate) fn quiesce_by_reset(bound: &BindingState, before: impl FnOnce()) -> Option<Quiesced> {
     // A provider of pinned lines must keep them on, so it cannot be reset.
     let needed = bound.system().supplies().pins_lines_of(bound.device().node());
-    let lines = ResetLine::of(bound).filter(|_| !needed)?;
+    let machine = bound.system();
+    let lines = ResetLine::of(bound).filter(|lines| !needed && machine.supplies().may_assert(machine, &lines.lines))?;
     before();
-    lines.try_drive(bound.system(), &[true]).ok().map(|()| Quiesced::in_reset())
+    lines.try_drive(machine, &[true]).ok().map(|()| Quiesced::in_reset())
 }

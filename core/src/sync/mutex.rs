@@ -123,7 +123,7 @@ impl<T> Mutex<T> {
 
     /// Attempts of one thread to take the lock, `before` of them before it sleeps for the first time.
     pub(crate) fn attempts(&self, before: u8) -> Attempts<'_, T> {
-        Attempts { lock: self, before, starved: false }
+        Attempts { lock: self, before, starved: false, taken: false }
     }
 
     /// Checks that the calling thread may wait for the lock now, for a wait that tries it again and again.
@@ -168,6 +168,7 @@ pub(crate) struct Attempts<'l, T> {
     before: u8,
     /// The last attempt was in vain, and newcomers stand back.
     starved: bool,
+    taken: bool,
 }
 
 impl<'l, T> Attempts<'l, T> {
@@ -180,12 +181,14 @@ impl<'l, T> Attempts<'l, T> {
     fn take(&mut self) -> Option<imp::MutexGuard<'l, T>> {
         if let Some(left) = self.before.checked_sub(1) {
             self.before = left;
-            return self.lock.take_as_newcomer();
+            let guard = self.lock.take_as_newcomer();
+            self.taken = guard.is_some();
+            return guard;
         }
         let guard = imp::try_lock(&self.lock.value);
         // Set before this waiter sleeps again: the release that wakes it comes after its attempt, and so it clears the flag
         // whenever it has set it last. Another starved waiter sets it again when it is woken.
-        self.starved = guard.is_none();
+        (self.starved, self.taken) = (guard.is_none(), guard.is_some());
         self.lock.starved.store(self.starved, Ordering::Relaxed);
         guard
     }
@@ -197,6 +200,8 @@ impl<T> Drop for Attempts<'_, T> {
         // next waiter sleep because of a wake-up that this one has got.
         if self.starved {
             self.lock.starved.store(false, Ordering::Relaxed);
+        }
+        if !self.taken {
             self.lock.waiters.wake_one();
         }
     }
@@ -250,6 +255,34 @@ mod tests {
 
     use super::*;
 
+    struct Woken(AtomicBool);
+
+    impl alloc::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_wait_that_ends_without_the_lock_passes_its_wake_up_on() {
+        for attempts_before_it_sleeps in [0, 1] {
+            let lock = Mutex::new(());
+            let wakers: Vec<_> = (0..2).map(|_| Arc::new(Woken(AtomicBool::new(false)))).collect();
+            let mut places = wakers.iter().map(|w| lock.waiters().register(Arc::clone(w).into())).collect::<Vec<_>>();
+            let is_woken = |n: usize| wakers[n].0.load(Ordering::Relaxed);
+            let mut attempts = lock.attempts(attempts_before_it_sleeps);
+            let held = lock.lock();
+            assert!(attempts.lock().is_none());
+            drop(held);
+            assert_eq!((is_woken(0), is_woken(1)), (true, false));
+            // The first waiter's wait is over, by a panic in what ran meanwhile.
+            drop(places.remove(0));
+            drop(attempts);
+            assert!(is_woken(1), "{attempts_before_it_sleeps}");
+            assert!(lock.take_as_newcomer().is_some(), "nobody stands back for it");
+        }
+    }
+
     #[test]
     fn threads_that_wait_for_the_lock_get_it_one_after_the_other() {
         let count = Arc::new(Mutex::new(0));
@@ -275,7 +308,6 @@ mod loom_tests {
 
     use super::*;
 
-    /// A lost wake-up leaves a thread asleep: the model ends in a deadlock.
     /// The first waiter starves while the second one comes: neither sleeps for ever, and nobody is left out afterwards.
     #[test]
     fn loom_a_starved_waiter_and_a_newcomer_both_get_the_lock() {
@@ -294,6 +326,7 @@ mod loom_tests {
         });
     }
 
+    /// A lost wake-up leaves a thread asleep: the model ends in a deadlock.
     #[test]
     fn loom_each_release_wakes_a_thread_that_waits_for_the_lock() {
         loom::model(|| {

@@ -150,7 +150,9 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            cases: if cfg!(miri) { 4 } else { ProptestConfig::default().cases }, failure_persistence: None, ..ProptestConfig::default()
+        })]
         /// P3: the order is that of acquisition, and an id finds its own entry or none, whatever was removed in between.
         #[test]
         fn the_order_agrees_with_a_plain_list(ops in proptest::collection::vec((any::<bool>(), any::<usize>()), 1..200)) {
