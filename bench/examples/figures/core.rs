@@ -142,7 +142,7 @@ pub(crate) fn matching(session: &Session) {
         "match.16000",
         1000,
         || {
-            black_box(machine.candidates(&devices[next]));
+            black_box(machine.candidates(&devices[next]).next());
             next = (next + 1) % devices.len();
         },
         || {

@@ -249,7 +249,7 @@ impl<'a> Lookup<'a> {
             label: self.nodes.get(&device.node()).and_then(|n| n.label.clone()),
             parent: desc.parent.map(|p| self.path(p)),
             compatible: desc.compatible.clone(),
-            candidates: self.session.host.candidates(device),
+            candidates: self.session.host.candidates(device).collect(),
             state: self.state(device),
             registers,
             interrupts,
@@ -267,7 +267,7 @@ impl<'a> Lookup<'a> {
         if self.session.host.env().env_owned(&device.desc().compatible) {
             return State::Present;
         }
-        if self.session.host.candidates(device).is_empty() {
+        if self.session.host.candidates(device).next().is_none() {
             return State::NoDriver;
         }
         match self.waiting.get(device.name()) {

@@ -7,4 +7,5 @@ pub use crate::description::{
     ReservedRegion, Resource, Supplier, SupplierKind, Trigger, Unmet,
 };
 pub use state::Device;
+pub(crate) use state::MatchNumbers;
 pub(crate) use state::{CurrentBinding, DeviceLock};

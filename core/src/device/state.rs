@@ -1,5 +1,6 @@
 //! A device of a machine.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -24,10 +25,27 @@ pub(crate) trait CurrentBinding: Any + Send + Sync {
     fn driver(&self) -> &'static str;
 }
 
+/// Numbers of a device's `compatible` values in the index of its machine, in their order.
+pub(crate) enum MatchNumbers {
+    One(u32),
+    Many(Box<[u32]>),
+}
+
+impl MatchNumbers {
+    /// Number of value `at`.
+    pub(crate) fn get(&self, at: usize) -> Option<u32> {
+        match self {
+            Self::One(number) => Some(*number).filter(|_| at == 0),
+            Self::Many(numbers) => numbers.get(at).copied(),
+        }
+    }
+}
+
 /// Device of a machine: its firmware description and its binding.
 pub struct Device {
     node: NodeId,
     desc: DeviceDesc,
+    numbers: MatchNumbers,
     bus: Option<Arc<dyn BusDevice>>,
     /// The device lock. Held across probe and unbind. Lock order: device lock, registry, group, everything else; never
     /// two device locks at a time, but a parent's before its child's.
@@ -37,6 +55,8 @@ pub struct Device {
     phase: AtomicU8,
     binding: SpinLock<Option<Arc<dyn CurrentBinding>>>,
     driver_override: SpinLock<Option<Arc<[u8]>>>,
+    /// True while `driver_override` is set, to be read without the lock.
+    has_override: AtomicBool,
     /// Error of the latest attempt to add the device to its IOMMU. A leaf lock.
     pub(crate) not_joined: SpinLock<Option<IommuError>>,
     /// The driver's name while the device's `driver` link is visible in the control tree.
@@ -75,17 +95,31 @@ impl From<&Arc<Device>> for NodeId {
 }
 
 impl Device {
+    /// Device that no index knows.
+    #[cfg(test)]
     pub(crate) fn new(node: NodeId, desc: DeviceDesc, bus: Option<Arc<dyn BusDevice>>) -> Arc<Self> {
+        Self::numbered(node, desc, MatchNumbers::Many(Box::default()), bus)
+    }
+
+    /// Device whose `compatible` values have `numbers`.
+    pub(crate) fn numbered(
+        node: NodeId,
+        desc: DeviceDesc,
+        numbers: MatchNumbers,
+        bus: Option<Arc<dyn BusDevice>>,
+    ) -> Arc<Self> {
         let cut_off = bus.is_some();
         Arc::new(Self {
             node,
             desc,
+            numbers,
             bus,
             lock: Mutex::new(()).at(LockLevel::Device).nesting(),
             locked_by: SpinLock::new(None),
             phase: AtomicU8::new(Phase::Unbound as u8),
             binding: SpinLock::new(None),
             driver_override: SpinLock::new(None),
+            has_override: AtomicBool::new(false),
             not_joined: SpinLock::new(None),
             visible_driver: SpinLock::new(None),
             was_bound: AtomicBool::new(false),
@@ -113,6 +147,11 @@ impl Device {
     /// Firmware description of the device.
     pub fn desc(&self) -> &DeviceDesc {
         &self.desc
+    }
+
+    /// Numbers of the device's `compatible` values in the index of its machine.
+    pub(crate) fn numbers(&self) -> &MatchNumbers {
+        &self.numbers
     }
 
     /// The device's bus, when it was added by the driver of one.
@@ -146,8 +185,21 @@ impl Device {
 
     /// Name of the only driver that may bind the device, when `driver_override` is set. Bytes that are not UTF-8, which no
     /// driver's name has, become U+FFFD.
+    #[inline]
     pub fn driver_override(&self) -> Option<Arc<str>> {
+        if self.is_overridden() { self.override_text() } else { None }
+    }
+
+    #[cold]
+    fn override_text(&self) -> Option<Arc<str>> {
         self.override_bytes().map(|name| String::from_utf8_lossy(&name).into())
+    }
+
+    /// True while `driver_override` is set.
+    #[inline]
+    fn is_overridden(&self) -> bool {
+        // Acquire: whoever sees the flag sees the value, too. One who misses it comes before the setting.
+        self.has_override.load(Ordering::Acquire)
     }
 
     /// Number of the device's latest binding among all of its machine, from 1; 0 before the first.
@@ -164,6 +216,9 @@ impl Device {
 
     /// Value of `driver_override`.
     pub(crate) fn override_bytes(&self) -> Option<Arc<[u8]>> {
+        if !self.is_overridden() {
+            return None;
+        }
         self.driver_override.lock().clone()
     }
 
@@ -174,7 +229,10 @@ impl Device {
 
     /// Sets or clears `driver_override`, to any bytes.
     pub(crate) fn set_override_bytes(&self, driver: Option<&[u8]>) {
-        *self.driver_override.lock() = driver.map(Arc::from);
+        let mut value = self.driver_override.lock();
+        *value = driver.map(Arc::from);
+        // Release: pairs with the load in `override_bytes`. Set under the lock, so that it agrees with the value.
+        self.has_override.store(driver.is_some(), Ordering::Release);
     }
 
     /// Returns true once its registers no longer respond.

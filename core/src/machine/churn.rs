@@ -120,7 +120,7 @@ fn table_sizes(machine: &Machine) -> Vec<(&'static str, usize)> {
         ("kept", r.kept.len()),
         ("by_node", r.by_node.len()),
         ("devices", r.devices.len()),
-        ("listing", r.listing.len()),
+        ("names", r.matching.len()),
         ("children", r.children.len()),
         ("graph", r.graph.size()),
         ("queue", r.queue.len() + r.queued.len() + r.probing.len()),

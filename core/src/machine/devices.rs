@@ -141,7 +141,7 @@ impl Machine {
     /// Adds a device as [`add_device`](Self::add_device) does, without an entry on a ledger.
     pub(crate) fn admit(
         self: &Arc<Self>,
-        desc: DeviceDesc,
+        mut desc: DeviceDesc,
         bus: Option<Arc<dyn BusDevice>>,
     ) -> Result<Arc<Device>, AddError> {
         let name = Arc::clone(&desc.name);
@@ -176,15 +176,13 @@ impl Machine {
                     r.graph.ignore(node, s.node);
                 }
             }
-            let device = Device::new(node, desc, bus);
+            let numbers = r.matching.add_device(node, &mut desc);
+            let device = Device::numbered(node, desc, numbers, bus);
             r.by_node.insert(node, Arc::clone(&device));
             r.add_names(node, device.desc());
             r.devices.insert(Arc::clone(&name), node);
             if let Some(parent) = device.desc().parent {
                 r.children.entry(parent).or_default().push(node);
-            }
-            for c in &device.desc().compatible {
-                r.listing.entry(Arc::clone(c)).or_default().push(node);
             }
             r.tidy(self.supplies());
             device
@@ -278,9 +276,7 @@ impl Machine {
                     remove_from_list(&mut r.children, &parent, device.node());
                 }
                 r.by_node.remove(&device.node());
-                for c in &device.desc().compatible {
-                    remove_from_list(&mut r.listing, c, device.node());
-                }
+                r.matching.remove_device(&device);
                 r.remove_names(device.node(), device.desc());
                 r.tidy(self.supplies());
             }

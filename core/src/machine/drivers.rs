@@ -7,7 +7,7 @@ use super::Machine;
 use super::queued::Request;
 use crate::binding::Phase;
 use crate::device::Device;
-use crate::driver::{Adapter, AnyDriver, Binding, Client, Driver, Match};
+use crate::driver::{Adapter, AnyDriver, Binding, Client, Driver};
 use crate::event::{Cause, EventKind};
 use crate::promise::Promise;
 
@@ -26,13 +26,8 @@ impl Machine {
                 });
                 return false;
             }
+            let listed = r.matching.add_driver(&erased);
             r.drivers.insert(D::NAME, erased);
-            for name in D::MATCHES.iter().map(Match::name) {
-                let names = r.matching.entry(name).or_default();
-                if let Err(at) = names.binary_search(&D::NAME) {
-                    names.insert(at, D::NAME);
-                }
-            }
             // `driver_override` matches by name alone and excludes drivers that match by `compatible`.
             let wanted: Vec<_> = r
                 .by_node
@@ -40,8 +35,6 @@ impl Machine {
                 .filter(|d| d.driver_override().is_some_and(|o| &*o == D::NAME))
                 .map(|d| d.node())
                 .collect();
-            let listed: Vec<_> =
-                D::MATCHES.iter().filter_map(|m| r.listing.get(&*m.name())).flatten().copied().collect();
             for node in listed {
                 if r.device(node).is_some_and(|d| d.driver_override().is_none()) {
                     r.enqueue(node);
@@ -61,14 +54,7 @@ impl Machine {
         let Some((driver, users)) = ({
             let mut r = self.registry.lock();
             r.drivers.remove(name).map(|driver| {
-                for listed in driver.matches().iter().map(Match::name) {
-                    if let Some(names) = r.matching.get_mut(&*listed) {
-                        names.retain(|n| *n != name);
-                        if names.is_empty() {
-                            r.matching.remove(&*listed);
-                        }
-                    }
-                }
+                r.matching.remove_driver(&driver);
                 let users = r.held_by(name);
                 (driver, users)
             })

@@ -15,6 +15,7 @@ mod drivers;
 mod error;
 mod lifecycle;
 mod links;
+mod matching;
 mod nodes;
 mod probe;
 mod queued;

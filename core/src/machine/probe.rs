@@ -87,7 +87,7 @@ impl Machine {
             let ready: BTreeSet<NodeId> = r
                 .by_node
                 .values()
-                .filter(|d| d.phase() == Phase::Unbound && !d.is_removed() && !r.candidates(d).is_empty())
+                .filter(|d| d.phase() == Phase::Unbound && !d.is_removed() && r.has_candidates(d))
                 .filter(|d| self.unmet(d.desc()).next().is_none())
                 .map(|d| d.node())
                 .collect();
@@ -173,7 +173,7 @@ impl Machine {
         }
         let (candidates, missing, arrivals) = {
             let mut r = self.registry.lock();
-            let c = r.candidates(device);
+            let c = r.candidates(device, Arc::clone);
             // The refusal of the last attempt no longer applies.
             r.refusals.remove(&device.node());
             r.graph.retain_requests_of(device.node(), |driver| c.iter().any(|d| d.name() == driver));
@@ -186,12 +186,12 @@ impl Machine {
             }
             (c, missing, r.graph.arrivals())
         };
-        let Some(first) = candidates.first() else { return Attempt::Nothing };
+        let Some(first) = &candidates.first else { return Attempt::Nothing };
         if !missing.is_empty() {
             self.report_deferred(device, Some(first.name()), &missing);
             return Attempt::Waiting(missing);
         }
-        for driver in &candidates {
+        for driver in candidates.iter() {
             match self.begin_binding(device, driver) {
                 Ok(()) => return Attempt::Bound,
                 Err((ProbeError::NoDevice, _)) => {}
@@ -387,7 +387,7 @@ impl Machine {
                         // Requested by the driver itself, not by firmware.
                         continue;
                     }
-                    let absent = r.device(supplier).is_none_or(|d| r.candidates(d).is_empty());
+                    let absent = r.device(supplier).is_none_or(|d| !r.has_candidates(d));
                     if absent && !translation {
                         if r.graph.ignore(device.node(), supplier) {
                             r.enqueue(device.node());

@@ -1,11 +1,11 @@
 //! Devices, drivers and links of a machine, behind one lock that is held for a few steps at a time.
 
-use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
+use super::matching::{Few, MatchIndex};
 use super::refusals::Refusal;
 use crate::device::{Device, NodeId, Nodes, Supplier};
 use crate::driver::AnyDriver;
@@ -24,10 +24,7 @@ pub(super) struct Registry {
     pub(super) by_node: BTreeMap<NodeId, Arc<Device>>,
     pub(super) devices: BTreeMap<Arc<str>, NodeId>,
     pub(super) drivers: BTreeMap<&'static str, Arc<dyn AnyDriver>>,
-    /// Names of the drivers that match each compatible string, sorted.
-    pub(super) matching: BTreeMap<Cow<'static, str>, Vec<&'static str>>,
-    /// Devices that list each compatible string.
-    pub(super) listing: BTreeMap<Arc<str>, Vec<NodeId>>,
+    pub(super) matching: MatchIndex,
     /// Devices below each device, in order of arrival.
     pub(super) children: BTreeMap<NodeId, Vec<NodeId>>,
     pub(super) graph: Graph,
@@ -58,8 +55,7 @@ impl Default for Registry {
             by_node: BTreeMap::new(),
             devices: BTreeMap::new(),
             drivers: BTreeMap::new(),
-            matching: BTreeMap::new(),
-            listing: BTreeMap::new(),
+            matching: MatchIndex::default(),
             children: BTreeMap::new(),
             graph: Graph::default(),
             queue: VecDeque::new(),
@@ -146,17 +142,18 @@ impl Registry {
 
     /// Drivers that may bind `device`, best first: `driver_override` alone if set, else by the device's `compatible`
     /// order, then by name, so that the order of registration does not matter (P8).
-    pub(super) fn candidates(&self, device: &Device) -> Vec<Arc<dyn AnyDriver>> {
-        if let Some(name) = device.driver_override() {
-            return self.drivers.get(&*name).cloned().into_iter().collect();
-        }
-        let names = device.desc().compatible.iter().filter_map(|c| self.matching.get(&**c)).flatten();
-        let mut found: Vec<Arc<dyn AnyDriver>> = Vec::new();
-        for name in names {
-            if !found.iter().any(|d| d.name() == *name) {
-                found.extend(self.drivers.get(name).cloned());
-            }
+    /// What `take` makes of each.
+    pub(super) fn candidates<'r, T>(&'r self, device: &Device, take: impl Fn(&'r Arc<dyn AnyDriver>) -> T) -> Few<T> {
+        let mut found = Few::new();
+        match device.driver_override() {
+            None => self.matching.drivers_of(device, |driver| found.push(take(driver))),
+            Some(name) => self.drivers.get(&*name).into_iter().for_each(|driver| found.push(take(driver))),
         }
         found
+    }
+
+    /// True when some driver may bind `device`.
+    pub(super) fn has_candidates(&self, device: &Device) -> bool {
+        !self.candidates(device, |_| ()).is_empty()
     }
 }

@@ -120,8 +120,8 @@ impl Machine {
     }
 
     /// Names of the drivers that may bind `device`, best first.
-    pub fn candidates(&self, device: &Device) -> Vec<&'static str> {
-        self.registry.lock().candidates(device).iter().map(|d| d.name()).collect()
+    pub fn candidates(&self, device: &Device) -> impl Iterator<Item = &'static str> + use<> {
+        self.registry.lock().candidates(device, |d| d.name()).into_iter()
     }
 
     /// Devices that have a matching driver and are not bound: they miss a supplier or a condition, or the last bind was
@@ -146,8 +146,7 @@ impl Machine {
         let cycles = r.graph.cycles();
         let mut list = Vec::new();
         for device in r.devices.values().filter_map(|n| r.device(*n)) {
-            let candidates = r.candidates(device);
-            if device.phase() != Phase::Unbound || candidates.is_empty() {
+            if device.phase() != Phase::Unbound || !r.has_candidates(device) {
                 continue;
             }
             let on: Vec<MissingSupplier> = r
@@ -160,7 +159,7 @@ impl Machine {
                         _ if r.is_condition(s) => "not fulfilled",
                         _ if r.nodes.info(s).is_some_and(|node| !node.enabled) => "disabled",
                         None => "no such device",
-                        Some(d) if r.candidates(d).is_empty() => "no driver",
+                        Some(d) if !r.has_candidates(d) => "no driver",
                         Some(_) => "not bound",
                     };
                     // A supplier below a device is named by its node: it may become a device of its own.
@@ -172,7 +171,7 @@ impl Machine {
                     MissingSupplier { node: r.nodes.name(s), device: there, reason }
                 })
                 .collect();
-            let applies = |refusal: &&Refusal| candidates.iter().any(|d| d.name() == refusal.driver);
+            let applies = |refusal: &&Refusal| r.candidates(device, |d| d.name()).iter().any(|d| *d == refusal.driver);
             let refusal = r.refusals.get(&device.node()).filter(applies);
             let reasons: Vec<Reason> = match refusal {
                 Some(refusal) => Vec::from([Reason { driver: Some(refusal.driver), reason: refusal.reason.clone() }]),

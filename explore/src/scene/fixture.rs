@@ -215,7 +215,8 @@ impl Fixture {
         while let Some(device) = found.get(at).cloned() {
             let suppliers = self.machine.links(&device).into_iter().filter_map(|l| self.machine.device(&l.supplier));
             for supplier in suppliers {
-                if !found.iter().any(|d| d.node() == supplier.node()) && !self.machine.candidates(&supplier).is_empty()
+                if !found.iter().any(|d| d.node() == supplier.node())
+                    && self.machine.candidates(&supplier).next().is_some()
                 {
                     found.push(supplier);
                 }
