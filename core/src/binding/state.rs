@@ -6,6 +6,7 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use core::fmt;
 
+use super::work::OwnWork;
 use super::{Entry, EntryId, GroupTag, Ledger, Phase, Reservation, ResourceError, ResourceKind, Slots, UnwindCtx};
 use crate::bus::BusError;
 use crate::claim::{Claim, Conflict, Holder, Mode, Subject};
@@ -30,6 +31,7 @@ pub(crate) struct BindingState {
     pub(crate) ledger: Ledger,
     /// State of higher floors for this binding.
     pub(crate) slots: Slots,
+    pub(super) work: OwnWork,
     /// Latest proof that the device is quiesced; dropped when another DMA address is published.
     quiesced: SpinLock<Option<Quiesced>>,
     /// True while `quiesced` has a proof, to be read without the lock.
@@ -47,14 +49,11 @@ impl BindingState {
         system: Arc<System>,
         registry: Arc<dyn DeviceRegistry>,
         device: Arc<Device>,
-        driver: &str,
+        driver: &'static str,
         owner: DmaOwner,
         may_run: bool,
     ) -> Self {
-        let holder = match owner {
-            DmaOwner::Kernel => Holder::new(&device.desc().name, driver),
-            DmaOwner::PassThrough => Holder::pass_through(&device.desc().name, driver),
-        };
+        let holder = Holder::driver(&device.desc().name, driver, owner == DmaOwner::PassThrough);
         Self {
             system,
             registry,
@@ -63,6 +62,7 @@ impl BindingState {
             holder,
             ledger: Ledger::default(),
             slots: Slots::default(),
+            work: OwnWork::default(),
             quiesced: SpinLock::new(None),
             has_proof: AtomicBool::new(false),
             dma_published: AtomicBool::new(may_run),
@@ -210,7 +210,7 @@ impl BindingState {
     ///
     /// [`ResourceError::Unbinding`] once the ledger is closed, [`ResourceError::GroupReleased`] once the group is.
     pub(crate) fn push(&self, tag: GroupTag, entry: impl Entry + 'static) -> Result<EntryId, ResourceError> {
-        let (resource, what, backend) = (entry.kind().name(), entry.what(), entry.backend());
+        let logged = self.system.env().tracing_enabled().then(|| (entry.kind().name(), entry.what(), entry.backend()));
         let entry: Box<dyn Entry> = Box::new(entry);
         let refused = match self.check(FaultPoint::LedgerEntry) {
             Err(e) => Err((e, entry)),
@@ -221,7 +221,9 @@ impl BindingState {
         };
         match refused {
             Ok(id) => {
-                self.emit(|| EventKind::Acquired { entry: id.number(), resource, what, backend });
+                if let Some((resource, what, backend)) = logged {
+                    self.emit(|| EventKind::Acquired { entry: id.number(), resource, what, backend });
+                }
                 Ok(id)
             }
             Err((error, entry)) => {

@@ -233,7 +233,7 @@ impl Drop for Finished<'_> {
 
 /// Work items of one binding.
 #[derive(Default)]
-struct OwnWork(SpinLock<Own>);
+pub(super) struct OwnWork(SpinLock<Own>);
 
 #[derive(Default)]
 struct Own {
@@ -244,10 +244,9 @@ struct Own {
 impl BindingState {
     /// Adds a work item. It waits until the driver data admits users.
     pub(crate) fn add_work(&self, what: &'static str, run: Box<dyn Run>) -> Arc<WorkItem> {
-        let own = self.slots.get_or_default::<OwnWork>();
         // Held across the addition, so that `open_work` finds the item or this sees that it has run. Lock order: before the
         // machine's table.
-        let mut own = own.0.lock();
+        let mut own = self.work.0.lock();
         let item = self.system().work().add(what, run, own.open);
         own.items.push(item.id);
         item
@@ -266,9 +265,11 @@ impl BindingState {
 
     fn set_work_open(&self, open: bool) {
         // Also without items: one that is added later is open from the start.
-        let own = self.slots.get_or_default::<OwnWork>();
-        let mut own = own.0.lock();
+        let mut own = self.work.0.lock();
         own.open = open;
+        if own.items.is_empty() {
+            return;
+        }
         let ((), earlier) = self.system().work().change(|set| {
             for id in &own.items {
                 let Some(slot) = set.slots.get_mut(id) else { continue };
@@ -319,9 +320,7 @@ impl Entry for WorkEntry {
         let work = bound.system().work();
         work.close(item.id);
         bound.cancel_work(item);
-        if let Some(own) = bound.slots.get::<OwnWork>() {
-            own.0.lock().items.retain(|id| *id != item.id);
-        }
+        bound.work.0.lock().items.retain(|id| *id != item.id);
         let removed = work.remove(item.id);
         let pending = removed.as_ref().is_some_and(|slot| slot.due.is_some());
         bound.system().promises.check(Promise::NoUseAfterRevoke, !pending, || {

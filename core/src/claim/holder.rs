@@ -1,5 +1,7 @@
 //! Holders of claims.
 
+use alloc::borrow::Cow;
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 
@@ -14,7 +16,7 @@ pub struct Holder(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     device: Arc<str>,
-    user: Arc<str>,
+    user: Cow<'static, str>,
     pass_through: bool,
     /// Number of its claims, so that the table is not searched for a holder of none. Changed under the table's lock.
     claims: AtomicUsize,
@@ -23,22 +25,27 @@ struct Inner {
 impl Holder {
     /// A holder inside this kernel: `user`, for example a driver, of `device`.
     pub fn new(device: &Arc<str>, user: &str) -> Self {
-        Self::of(device, user, false)
+        Self::of(device, String::from(user).into(), false)
     }
 
     /// A pass-through owner, which may have several devices: a guest, a process.
     pub(crate) fn owner(name: &Arc<str>) -> Self {
-        Self::of(name, "pass-through owner", true)
+        Self::of(name, "pass-through owner".into(), true)
     }
 
     /// A holder that passes what it holds through to a guest or process.
     pub fn pass_through(device: &Arc<str>, user: &str) -> Self {
-        Self::of(device, user, true)
+        Self::of(device, String::from(user).into(), true)
     }
 
-    fn of(device: &Arc<str>, user: &str, pass_through: bool) -> Self {
+    /// The holder of a binding of `driver`.
+    pub(crate) fn driver(device: &Arc<str>, driver: &'static str, pass_through: bool) -> Self {
+        Self::of(device, driver.into(), pass_through)
+    }
+
+    fn of(device: &Arc<str>, user: Cow<'static, str>, pass_through: bool) -> Self {
         let claims = AtomicUsize::new(0);
-        Self(Arc::new(Inner { device: Arc::clone(device), user: user.into(), pass_through, claims }))
+        Self(Arc::new(Inner { device: Arc::clone(device), user, pass_through, claims }))
     }
 
     pub(super) fn claim_count(&self) -> &AtomicUsize {

@@ -13,6 +13,9 @@ use crate::description::{NodeId, Supplier, SupplierKind};
 
 pub(super) type LinkId = usize;
 
+/// Longest list of changed nodes whose memory is kept.
+const MAX_KEPT: usize = 64;
+
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) supplier: NodeId,
@@ -95,6 +98,14 @@ impl Graph {
     /// Takes the list of nodes for which [`contains`](Self::contains) may have changed.
     pub(crate) fn take_changed(&mut self) -> Vec<NodeId> {
         core::mem::take(&mut self.changed)
+    }
+
+    /// Takes the memory of an empty list back, for the next changes. A large one is not kept.
+    pub(crate) fn reuse(&mut self, list: Vec<NodeId>) {
+        debug_assert!(list.is_empty(), "changes that nobody looked at");
+        if self.changed.is_empty() && list.capacity() <= MAX_KEPT {
+            self.changed = list;
+        }
     }
 
     /// Adds `id` to the list of changed nodes.

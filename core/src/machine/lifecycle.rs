@@ -84,7 +84,12 @@ impl Machine {
     }
 
     /// Binding of `device` to `driver` before its first set-up step.
-    pub(crate) fn new_bound(self: &Arc<Self>, device: Arc<Device>, driver: &str, owner: DmaOwner) -> BindingState {
+    pub(crate) fn new_bound(
+        self: &Arc<Self>,
+        device: Arc<Device>,
+        driver: &'static str,
+        owner: DmaOwner,
+    ) -> BindingState {
         // A device that was not quiesced after its last binding may still use addresses of that one.
         let may_run = self.supplies().has_pinned_for(device.node());
         let registry: Arc<dyn DeviceRegistry> = Arc::<Self>::clone(self);
@@ -174,10 +179,12 @@ impl Machine {
     /// unbound first (P6), without recursion: their chain may be as long as the machine has devices. True when this call
     /// ended it.
     pub(super) fn end_binding(self: &Arc<Self>, device: &Arc<Device>, cause: Cause, driver: Option<&str>) -> bool {
-        let mut path = Vec::from([Arc::clone(device)]);
+        // The devices that wait for the end of the one below them.
+        let mut above = Vec::new();
+        let mut top = Arc::clone(device);
         let mut ended = false;
-        while let Some(top) = path.last().cloned() {
-            let root = path.len() == 1;
+        loop {
+            let root = above.is_empty();
             let (cause, driver) = if root { (cause, driver) } else { (Cause::SupplierLeaving, None) };
             if driver.is_some_and(|d| top.driver() != Some(d)) {
                 self.restore_available(&top);
@@ -190,15 +197,17 @@ impl Machine {
                 r.graph.busy_consumers(top.node()).into_iter().max().and_then(|n| r.device(n).cloned())
             };
             if let Some(consumer) = consumer {
-                path.push(consumer);
+                above.push(core::mem::replace(&mut top, consumer));
                 continue;
             }
             if let Some(done) = self.end_locked(&top, cause, driver) {
                 ended |= root && done;
-                path.pop();
+                match above.pop() {
+                    Some(supplier) => top = supplier,
+                    None => return ended,
+                }
             }
         }
-        ended
     }
 
     /// One step of [`end_binding`](Self::end_binding), under the device lock. `None` when a consumer was bound meanwhile.

@@ -1,8 +1,5 @@
 //! Release of unused nodes, so that hot plug does not cost memory for every name that was ever used.
 
-use alloc::format;
-use alloc::vec::Vec;
-
 use super::registry::Registry;
 use crate::device::{DeviceDesc, NodeId, Resource};
 use crate::power::Supplies;
@@ -19,9 +16,11 @@ fn named(desc: &DeviceDesc) -> impl Iterator<Item = NodeId> {
 impl Registry {
     /// Node of a device that is about to be added.
     pub(super) fn node_for(&mut self, desc: &DeviceDesc) -> NodeId {
-        let path = || format!("/devices/{}", desc.name);
-        let node = desc.node.unwrap_or_else(|| self.nodes.find_or_add(&path()));
-        self.nodes.restore(node, &path());
+        let path = || ["/devices/", &*desc.name].concat();
+        let Some(node) = desc.node else { return self.nodes.find_or_add(&path()) };
+        if self.nodes.info(node).is_none() {
+            self.nodes.restore(node, &path());
+        }
         node
     }
 
@@ -53,17 +52,17 @@ impl Registry {
     /// Re-evaluates the nodes whose use may have begun or ended. Called after each change of the graph or of the devices;
     /// the next call makes up for a missed one.
     pub(super) fn tidy(&mut self, supplies: &Supplies) {
-        let touched = self.graph.take_changed();
-        let kept = core::mem::take(&mut self.kept);
-        let is_used = |node: &NodeId| {
-            self.by_node.contains_key(node) || self.named.contains_key(node) || self.graph.contains(*node)
-        };
-        let (used, others): (Vec<_>, Vec<_>) = touched.into_iter().chain(kept).partition(is_used);
+        let mut touched = self.graph.take_changed();
+        touched.extend(core::mem::take(&mut self.kept));
         // First, since marking nodes unused may evict others.
-        for node in used {
-            self.nodes.mark_used(node);
-        }
-        for node in others {
+        touched.retain(|node| {
+            let used = self.by_node.contains_key(node) || self.named.contains_key(node) || self.graph.contains(*node);
+            if used {
+                self.nodes.mark_used(*node);
+            }
+            !used
+        });
+        for node in touched.drain(..) {
             // Lock order: the registry comes before the supplies. A release of a pinned supply is not reported here, so
             // such nodes are checked again by each call.
             if supplies.is_pinned_at(node) {
@@ -73,5 +72,6 @@ impl Registry {
                 self.nodes.mark_unused(node);
             }
         }
+        self.graph.reuse(touched);
     }
 }
