@@ -95,7 +95,7 @@ impl Machine {
     }
 
     /// Service `T` of a bound device, for users outside drivers: file systems, commands. They are not linked to the device, so it must
-    /// be one that [`Driver::provide_client`](crate::driver::Driver::provide_client) offers: calls after the unbind get its error.
+    /// be one that [`Driver::provide_client`] offers: calls after the unbind get its error.
     /// `None` when the device is not bound, or offers no such service.
     pub fn service<T: ?Sized + Send + Sync + 'static>(&self, device: &str) -> Option<Arc<T>> {
         let device = self.device(device).filter(|device| device.phase() == Phase::Bound)?;
