@@ -166,8 +166,8 @@ pub trait Driver: Send + Sync + Sized + 'static {
 
     /// Offers interface `T` of the driver data of `dev`, to consumers ([`Bound::supplier`]) and to other users
     /// ([`Machine::service`](crate::machine::Machine::service)), while the device is bound; for a call in
-    /// [`probe`](Self::probe), not to be implemented. Each call of the interface enters the run-down of the binding: it completes before the data is
-    /// dropped, or gets the interface's error (P5). [`ClientService`] has an example.
+    /// [`probe`](Self::probe), not to be implemented. Each call of the interface enters the run-down of the binding: it completes
+    /// before the data is dropped, or gets the interface's error (P5). [`ClientService`] has an example.
     ///
     /// # Errors
     ///

@@ -22,7 +22,8 @@
 //!   user's next unmask, wait or removal, and with no other user's.
 //! - **Unmasking.** The user ends the user's masks; the core ends the core's masks, and nothing else.
 //! - **Holds.** A request that only an absent user can have made (one without a handler ([`Bound::irq`]) and without a thread in
-//!   [`Irq::wait`], one that is leaving) *holds* the line: otherwise a level request would repeat at once.
+//!   [`Irq::wait`], one whose threaded part has panicked, one that is leaving) *holds* the line: otherwise a level request would repeat
+//!   at once. What a leaving user masks becomes a hold.
 //!   A user that has unmasked or waited since its handler was called is not absent, however late the request is completed.
 //!   A hold ends when that user returns or is removed. On a shared line it also times out (after 1 ms, doubled each
 //!   time up to 100 ms), so that the others are served, late at worst; the first such timeout is reported.

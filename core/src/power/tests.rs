@@ -54,6 +54,7 @@ impl Driver for Provider {
 struct User {
     fails: bool,
     on: On,
+    env: Weak<FakeEnv>,
     /// Calls of the handler, and those while the device was held in reset.
     calls: Arc<[AtomicUsize; 2]>,
 }
@@ -68,6 +69,9 @@ impl Driver for User {
             calls[usize::from(!on.lock().contains(&RESET))].fetch_add(1, Ordering::Relaxed);
             IrqReturn::Handled
         })?;
+        // Released before the line: the device's interrupt in between.
+        let env = Weak::clone(&self.env);
+        dev.action("interrupt", move || env.upgrade().unwrap().raise(IRQ))?;
         let _published = dev.dma().coherent(64)?.device_addr();
         if self.fails { Err(ProbeError::Device("it does not respond")) } else { Ok(()) }
     }
@@ -88,7 +92,8 @@ fn fixture(fails: bool, reset: bool) -> (Arc<FakeEnv>, Handle, On, Arc<[AtomicUs
     let machine = env.machine(Policy::default());
     let (on, calls) = (On::default(), Arc::default());
     machine.register(Provider(Arc::clone(&on), Arc::downgrade(&env)));
-    machine.register(User { fails, on: Arc::clone(&on), calls: Arc::clone(&calls) });
+    let user = User { fails, on: Arc::clone(&on), env: Arc::downgrade(&env), calls: Arc::clone(&calls) };
+    machine.register(user);
     let add = |name: &str, compatible: &str, needs: &[(NodeId, SupplierKind, u32)]| {
         let mut desc = DeviceDesc::new(name);
         desc.compatible.push(compatible.into());
@@ -172,6 +177,31 @@ fn no_handler_reads_a_device_that_is_held_in_reset() {
         assert_eq!((outside.load(Ordering::Relaxed) > 0, in_reset.load(Ordering::Relaxed)), (!fails, 0), "{fails}");
         assert_eq!(machine.promises().broken(), []);
     }
+}
+
+#[test]
+fn a_device_whose_reset_is_refused_keeps_its_handlers_until_its_line_is_released() {
+    let (env, machine, on, calls) = fixture(false, true);
+    machine.register(Orderly);
+    let second = machine.device("second").unwrap().node();
+    let mut desc = DeviceDesc::new("neighbour");
+    desc.compatible.push("acme,orderly".into());
+    let args = Vec::from([RESET]);
+    desc.suppliers.push(Supplier {
+        node: second,
+        target: second,
+        kind: SupplierKind::Reset,
+        property: "x".into(),
+        args,
+    });
+    machine.add_device(desc).unwrap();
+    machine.settle();
+    let before = calls[0].load(Ordering::Relaxed);
+    machine.unbind("user", "user").unwrap();
+    assert!(lines(&on).contains(&RESET), "the neighbour runs");
+    assert!(!env.event_kinds("user").contains(&EventKind::Quiesced { how: "held in reset".into() }));
+    assert_eq!(calls[0].load(Ordering::Relaxed), before + 1, "it interrupts still, and somebody has to look");
+    assert_eq!(machine.promises().broken(), []);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Two devices on one interrupt line. While one of them has no driver data (probing, or torn down), its part of a
+//! Two devices on one interrupt line. While one of them is absent (probing, or torn down), its part of a
 //! delivery masks the line for both; if that binding then ends, nobody lets the line deliver again.
 use super::kernel::*;
 use bindery::binding::Bound;
@@ -8,6 +8,16 @@ use bindery::irq::Irq;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// Requests the device's interrupt, with a handler that counts its calls and answers `answer`.
+fn counted<'b>(dev: Bound<'b>, calls: &Arc<AtomicU32>, answer: IrqReturn) -> Result<Irq<'b>, ProbeError> {
+    let calls = Arc::clone(calls);
+    let handler = move || {
+        calls.fetch_add(1, Ordering::Relaxed);
+        answer
+    };
+    Ok(dev.request_irq(0, handler)?)
+}
+
 /// Serves its interrupts, and counts them.
 struct Server(Arc<AtomicU32>);
 impl Driver for Server {
@@ -15,12 +25,7 @@ impl Driver for Server {
     const MATCHES: &'static [Match] = &[Match::compatible("t,server")];
     type Data<'b> = Irq<'b>;
     fn probe<'b>(&self, dev: Bound<'b>) -> Result<Irq<'b>, ProbeError> {
-        let count = Arc::clone(&self.0);
-        let handler = move || {
-            count.fetch_add(1, Ordering::Relaxed);
-            IrqReturn::Handled
-        };
-        Ok(dev.request_irq(0, handler)?)
+        counted(dev, &self.0, IrqReturn::Handled)
     }
     fn quiesce(_: &Irq<'_>) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::stopped())
@@ -305,12 +310,7 @@ impl Driver for Honest {
     const MATCHES: &'static [Match] = &[Match::compatible("t,honest")];
     type Data<'b> = Irq<'b>;
     fn probe<'b>(&self, dev: Bound<'b>) -> Result<Irq<'b>, ProbeError> {
-        let count = Arc::clone(&self.0);
-        let handler = move || {
-            count.fetch_add(1, Ordering::Relaxed);
-            IrqReturn::None
-        };
-        Ok(dev.request_irq(0, handler)?)
+        counted(dev, &self.0, IrqReturn::None)
     }
     fn quiesce(_: &Irq<'_>) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::stopped())
