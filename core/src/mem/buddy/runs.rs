@@ -177,6 +177,24 @@ mod tests {
         assert_eq!(runs.tree.empty_but_marked(), 1, "the last one is marked");
     }
 
+    /// The leaf that was touched last must be found by searches: a wrong free of a run in an empty one must not make it that.
+    #[test]
+    fn a_wrong_free_in_an_empty_leaf_hides_no_later_run() {
+        let leaf = |n: u64| n << 12;
+        let mut runs = Runs::new(36);
+        runs.insert(leaf(1), leaf(1));
+        assert!(runs.remove(leaf(1), leaf(1)));
+        // Leaf 1 is empty, and another one was touched last.
+        runs.insert(leaf(3), leaf(3) + 7);
+        assert!(!runs.remove(leaf(1), leaf(1)));
+        runs.insert(leaf(1), leaf(1) + 7);
+        runs.insert(leaf(5), leaf(5));
+        assert!(!runs.remove(leaf(1), leaf(3) + 7), "this is a run and the end of the next one");
+        assert!(
+            runs.remove(leaf(1), leaf(1) + 7) && runs.remove(leaf(3), leaf(3) + 7) && runs.remove(leaf(5), leaf(5))
+        );
+    }
+
     #[test]
     fn a_wrong_run_allocates_nothing() {
         let mut runs = Runs::new(36);
