@@ -169,10 +169,20 @@ impl QemuEnv {
     ///
     /// # Errors
     ///
-    /// QEMU refuses it, which ends nothing; or it does not answer.
+    /// QEMU refuses it, which ends nothing. Or it ends or does not answer, as at any other access: it is asked nothing more then, and
+    /// further calls return [`Error::Failed`] at once.
     pub fn monitor(&self, command: &str, arguments: &Value) -> Result<Value, Error> {
+        if self.inner.failed.load(Ordering::Relaxed) {
+            let earlier = self.error().unwrap_or_else(|| "an error that was taken".into());
+            return Err(Error::Failed { doing: format!("its monitor for {command}"), earlier });
+        }
         let answer = lock(&self.inner.qemu).monitor(command, arguments);
         self.inner.notice();
+        if let Err(error) = &answer
+            && !matches!(error, Error::Refused { .. })
+        {
+            self.inner.fail(error.copy());
+        }
         answer
     }
 

@@ -50,6 +50,14 @@ pub enum Error {
         /// Reason.
         why: String,
     },
+    /// It was not asked, because of an earlier error.
+    #[error("QEMU was not asked for {doing}: {earlier}")]
+    Failed {
+        /// What would have been asked of it.
+        doing: String,
+        /// The earlier error.
+        earlier: String,
+    },
     /// Files of its sockets, firmware or memory.
     #[error("{what}: {source}")]
     File {
@@ -58,6 +66,24 @@ pub enum Error {
         /// Reason.
         source: io::Error,
     },
+}
+
+impl Error {
+    /// The same error once more, for one who asks later.
+    pub(crate) fn copy(&self) -> Self {
+        let io = |source: &io::Error| io::Error::new(source.kind(), source.to_string());
+        match self {
+            Self::Start { program, package, source } => Self::Start { program, package, source: io(source) },
+            Self::Ended { doing, said } => Self::Ended { doing: doing.clone(), said: said.clone() },
+            Self::Hangs { doing, within, said } => {
+                Self::Hangs { doing: doing.clone(), within: *within, said: said.clone() }
+            }
+            Self::Protocol { doing, answer } => Self::Protocol { doing: doing.clone(), answer: answer.clone() },
+            Self::Refused { doing, why } => Self::Refused { doing: doing.clone(), why: why.clone() },
+            Self::Failed { doing, earlier } => Self::Failed { doing: doing.clone(), earlier: earlier.clone() },
+            Self::File { what, source } => Self::File { what: what.clone(), source: io(source) },
+        }
+    }
 }
 
 fn words(said: &str) -> String {

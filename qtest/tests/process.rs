@@ -1,9 +1,10 @@
 //! What becomes of a QEMU that is not there, refuses, ends or hangs.
 
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
-use bindery_qtest::{Error, Machine, Options, Qemu};
+use bindery_qtest::{Error, Machine, Options, Qemu, QemuEnv};
 use serde_json::json;
 
 /// Starts a shell script in place of QEMU.
@@ -51,4 +52,24 @@ fn commands_that_are_refused_and_a_process_that_ends_are_errors() {
     qemu.monitor("quit", &json!({})).unwrap();
     let error = (0..100).find_map(|_| qemu.qtest("readl 0x0").err()).unwrap();
     assert!(matches!(error, Error::Ended { .. }), "{error}");
+}
+
+#[test]
+#[ignore = "needs qemu-system-x86_64"]
+fn a_monitor_that_hangs_is_asked_once() {
+    let options = Options::new(Machine::Q35).answers_within(Duration::from_secs(3));
+    let env = QemuEnv::start(&options).unwrap();
+    let refused = env.monitor("frobnicate", &json!({})).unwrap_err();
+    assert!(matches!(refused, Error::Refused { .. }) && env.error().is_none(), "{refused}");
+    let text = format!("{env:?}");
+    let (_, process) = text.split_once("process ").unwrap();
+    let process = process.split(',').next().unwrap();
+    assert!(Command::new("kill").args(["-STOP", process]).status().unwrap().success());
+    let error = env.monitor("query-status", &json!({})).unwrap_err();
+    assert!(matches!(error, Error::Hangs { .. }), "{error}");
+    assert_eq!(env.error(), Some(error.to_string()));
+    let start = Instant::now();
+    let error = env.monitor("query-status", &json!({})).unwrap_err();
+    assert!(matches!(error, Error::Failed { .. }) && error.to_string().contains("within 3s"), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(1), "it is asked nothing more");
 }
