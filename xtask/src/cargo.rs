@@ -1,7 +1,9 @@
 //! Running `cargo`, with its output where the user sees it.
 
+use std::io::{BufReader, stdout};
 use std::process::{Command, Stdio};
 
+use crate::failures::Failures;
 use crate::outcome::{Outcome, Trouble};
 use crate::tool::{output, root, target};
 
@@ -49,12 +51,22 @@ impl Cargo {
         self
     }
 
-    /// Runs it. Its output goes where ours goes.
+    /// Runs it. Its output goes where ours goes; tests that fail are named in the trouble.
     pub(crate) fn run(mut self) -> Outcome {
-        self.0.current_dir(root()).stdin(Stdio::null());
+        self.0.current_dir(root()).stdin(Stdio::null()).stdout(Stdio::piped());
         let shown = shown(&self.0);
-        let status = self.0.status().map_err(|e| Trouble::Broken(format!("{shown}: {e}")))?;
-        if status.success() { Ok(()) } else { Err(Trouble::Failed(format!("`{shown}`: {status}"))) }
+        let broken = |e| Trouble::Broken(format!("{shown}: {e}"));
+        let mut child = self.0.spawn().map_err(broken)?;
+        let failures = match child.stdout.take() {
+            Some(out) => Failures::copy(BufReader::new(out), stdout()).map_err(broken)?,
+            None => Failures::default(),
+        };
+        let status = child.wait().map_err(broken)?;
+        if status.success() {
+            return Ok(());
+        }
+        let what = std::iter::once(format!("`{shown}`: {status}")).chain(failures.lines());
+        Err(Trouble::Failed(what.collect::<Vec<_>>().join("\n")))
     }
 
     /// Runs it and returns what it wrote to its standard output.

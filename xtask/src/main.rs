@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod check;
 mod dtbs;
+mod failures;
 mod floors;
 mod fuzz;
 mod guest;

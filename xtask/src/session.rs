@@ -58,6 +58,7 @@ impl Session {
         let width = self.steps.iter().map(|s| s.name.len()).max().unwrap_or(0);
         eprintln!("{}", self.paint("1;36", &format!("==> [{}] summary", clock(self.start.elapsed()))));
         let (mut failed, mut left_out) = (Vec::new(), Vec::new());
+        let mut whys = Vec::new();
         for Step { name, ending, took } in &self.steps {
             let (colour, word) = match ending {
                 Ending::Passed => ("32", "ok"),
@@ -67,13 +68,20 @@ impl Session {
             eprintln!("    {name:width$}  {:>7}  {}", clock(*took), self.paint(colour, word));
             match ending {
                 Ending::Passed => {}
-                Ending::Failed(_) => failed.push(name.as_str()),
+                Ending::Failed(why) => {
+                    failed.push(name.as_str());
+                    whys.push(format!("{name}: {why}"));
+                }
                 Ending::LeftOut(why) => left_out.push(format!("{name}: {}", first_line(why))),
             }
         }
         let passed = self.steps.len() - failed.len() - left_out.len();
         eprintln!("{passed} passed, {} failed, in {}", failed.len(), clock(self.start.elapsed()));
         eprintln!("left out: {}{}", left_out.len(), in_brackets(&left_out));
+        // Once more at the end: many see the end of a long log only.
+        for why in &whys {
+            eprintln!("{}", self.paint("1;31", why));
+        }
         if !failed.is_empty() {
             return Err(Trouble::Failed(failed.join(", ")));
         }

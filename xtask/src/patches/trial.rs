@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::file::{Killer, Patch};
 use super::scratch::Scratch;
+use crate::failures::Failures;
 use crate::outcome::Trouble;
 
 /// A test that takes longer hangs: the bug has made it do so.
@@ -177,12 +178,8 @@ fn passed(line: &str) -> Option<usize> {
 
 /// The first test that failed, and how many more.
 fn failed_tests(text: &str) -> String {
-    let failed: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("test ")?.strip_suffix(" ... FAILED")).collect();
-    match failed.as_slice() {
-        [] => "an end without a verdict (see target/patched/output.txt)".into(),
-        [one] => (*one).to_owned(),
-        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
-    }
+    let failures = Failures::copy(text.as_bytes(), std::io::sink()).unwrap_or_default();
+    failures.short().unwrap_or_else(|| "an end without a verdict (see target/patched/output.txt)".into())
 }
 
 #[cfg(test)]
