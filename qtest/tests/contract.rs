@@ -198,10 +198,10 @@ fn a_qemu_that_ends_leaves_registers_of_ones_and_its_last_words() {
     bench.write(4, 1);
     let error = bench.target.error().expect("it has ended");
     assert!(error.contains("has ended") && error.contains("out of bounds"), "{error}");
-    let host = std::time::Instant::now();
-    let long = bench.env.now() + Duration::from_secs(1000);
+    // The clock goes on, and without QEMU nobody waits for it.
+    let long = bench.env.now() + Duration::from_hours(1000);
     bench.target.advance(long);
-    assert!(bench.env.now() >= long && host.elapsed() < Duration::from_secs(5), "time goes on");
+    assert!(bench.env.now() >= long);
 }
 
 #[test]

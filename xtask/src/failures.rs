@@ -37,7 +37,9 @@ impl Failures {
             self.said.push(vec![format!("{name}:")]);
         } else if line == "failures:" || line.starts_with("test result: ") {
             self.inside = false;
-        } else if let Some(said) = self.said.last_mut().filter(|said| self.inside && said.len() <= LINES && !line.is_empty()) {
+        } else if let Some(said) =
+            self.said.last_mut().filter(|said| self.inside && said.len() <= LINES && !line.is_empty())
+        {
             said.push(format!("    {line}"));
         }
     }
@@ -54,7 +56,8 @@ impl Failures {
     /// Each test that failed, with the first lines of what it said.
     pub(crate) fn lines(&self) -> Vec<String> {
         let quoted = self.said.iter().take(TESTS).flatten().cloned();
-        let silent = self.names.iter().filter(|name| !self.said.iter().any(|said| said[0].trim_end_matches(':') == *name));
+        let silent =
+            self.names.iter().filter(|name| !self.said.iter().any(|said| said[0].trim_end_matches(':') == *name));
         let more = self.said.len().checked_sub(TESTS).filter(|more| *more > 0);
         quoted.chain(silent.cloned()).chain(more.map(|more| format!("and {more} more"))).collect()
     }

@@ -15,14 +15,14 @@ fn the_deadline_holds_for_a_user_that_is_stuck_in_its_own_answer() {
     let (hold, held) = mpsc::channel::<()>();
     let held = std::sync::Mutex::new(held);
     s.on_request(move || {
-        let _ = held.lock().unwrap().recv_timeout(Duration::from_secs(8));
+        let _ = held.lock().unwrap().recv_timeout(Duration::from_mins(1));
     })
     .unwrap();
     let (sender, receiver) = mpsc::channel();
     let machine = std::sync::Arc::clone(&r.machine);
     let begun = std::time::Instant::now();
     std::thread::spawn(move || sender.send(machine.unbind(SATA, "vfio-platform")));
-    let answer = receiver.recv_timeout(Duration::from_secs(4));
+    let answer = receiver.recv_timeout(Duration::from_secs(30));
     println!(
         "unbind after {:?}: {answer:?}; phase {:?}; board time {:?}",
         begun.elapsed(),
@@ -31,7 +31,7 @@ fn the_deadline_holds_for_a_user_that_is_stuck_in_its_own_answer() {
     );
     println!("{:?}", r.events().into_iter().rev().take(2).collect::<Vec<_>>());
     drop(hold);
-    let _ = receiver.recv_timeout(Duration::from_secs(8));
+    let _ = receiver.recv_timeout(Duration::from_mins(1));
     assert!(answer.is_ok(), "the unbind waits for the user's callback, not for its deadline");
 }
 
