@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::error::Refusal;
-use super::node::File;
+use super::node::{File, PciNumber};
 use super::uevent;
 use crate::device::{BusKind, Device, ReservedRegion};
 use crate::driver::Errno;
@@ -40,11 +40,11 @@ fn text(machine: &Arc<Machine>, file: &File) -> String {
             if device.power_async.load(Ordering::Relaxed) { "enabled\n" } else { "disabled\n" }.into()
         }
         File::Early => early(machine),
-        File::DriversProbe
-        | File::BusUevent
-        | File::Bind(_)
-        | File::Unbind(_)
-        | File::DriverUevent(_)
+        File::DriversProbe(_)
+        | File::BusUevent(_)
+        | File::Bind(..)
+        | File::Unbind(..)
+        | File::DriverUevent(..)
         | File::LinkUevent(_)
         | File::Property(_)
         | File::DriverOverride(_)
@@ -52,6 +52,7 @@ fn text(machine: &Arc<Machine>, file: &File) -> String {
         File::DriversAutoprobe => flag(machine.autoprobe()),
         File::DeviceUevent(device) => uevent::variables(machine, device),
         File::Modalias(device) => format!("{}\n", uevent::modalias(machine, device)),
+        File::PciNumber(number, device) => pci_number(*number, device),
         File::WaitingForSupplier(device) => flag(machine.waits_for_absent_device(device)),
         File::LinkStatus(state) => format!("{state}\n"),
         File::LinkAutoRemove { goes_with_consumer } => {
@@ -66,12 +67,12 @@ fn text(machine: &Arc<Machine>, file: &File) -> String {
             // As on Linux, a line for each device: who reports, and the reason. The bus reports the first supplier that is
             // missing, a driver its own reason (`dev_err_probe`).
             let line = |d: crate::machine::Deferred| {
+                let bus = machine.device(&d.device).map_or(BusKind::Platform, |device| device.desc().bus).name();
                 let waits = d.on.into_iter().next().map(|missing| match missing.device {
-                    Some(supplier) => format!("platform: supplier {supplier} not ready"),
-                    None => format!("platform: wait for supplier {}", missing.node),
+                    Some(supplier) => format!("{bus}: supplier {supplier} not ready"),
+                    None => format!("{bus}: wait for supplier {}", missing.node),
                 });
-                let refused =
-                    d.refused.into_iter().map(|r| format!("{}: {}", r.driver.unwrap_or("platform"), r.reason));
+                let refused = d.refused.into_iter().map(|r| format!("{}: {}", r.driver.unwrap_or(bus), r.reason));
                 format!("{}\t{}\n", d.device, waits.into_iter().chain(refused).next().unwrap_or_default())
             };
             machine.deferred().into_iter().map(line).collect()
@@ -104,6 +105,20 @@ fn text(machine: &Arc<Machine>, file: &File) -> String {
         File::Interrupts => interrupts(machine),
         File::ResourceUsage => resource_usage(machine),
         File::Ledger(device) => ledger(machine, device),
+    }
+}
+
+/// linux-6.12 `drivers/pci/pci-sysfs.c`, `pci_config_attr` and `class_show`.
+fn pci_number(number: PciNumber, device: &Device) -> String {
+    let Some(pci) = &device.desc().pci else { return String::new() };
+    let subsystem = pci.subsystem.unwrap_or_default();
+    match number {
+        PciNumber::Vendor => format!("{:#06x}\n", pci.vendor),
+        PciNumber::Device => format!("{:#06x}\n", pci.device),
+        PciNumber::SubsystemVendor => format!("{:#06x}\n", subsystem.0),
+        PciNumber::SubsystemDevice => format!("{:#06x}\n", subsystem.1),
+        PciNumber::Class => format!("{:#08x}\n", pci.class),
+        PciNumber::Revision => format!("{:#04x}\n", pci.revision),
     }
 }
 

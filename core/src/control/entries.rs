@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::node::{Dir, File, Node};
+use super::node::{Dir, File, Node, PciNumber};
 use super::of;
 use super::path::{bus_name, device_of, link_name};
 use crate::device::{BusKind, Device};
@@ -14,6 +14,9 @@ use crate::iommu::{Group, Iommu};
 use crate::machine::{Devlink, Machine};
 
 type List = Vec<(String, Node)>;
+
+/// Buses with a directory.
+const BUSES: [BusKind; 3] = [BusKind::Amba, BusKind::Pci, BusKind::Platform];
 
 fn dirs<const N: usize>(list: [(&str, Dir); N]) -> List {
     list.into_iter().map(|(name, dir)| (name.into(), Node::Dir(dir))).collect()
@@ -41,23 +44,24 @@ pub(super) fn of(machine: &Arc<Machine>, dir: &Dir) -> List {
         Dir::Firmware => dirs([("devicetree", Dir::FirmwareTree)]),
         Dir::FirmwareTree => dirs([("base", Dir::OfNode("".into()))]),
         Dir::OfNode(node) => of::list(machine, node),
-        Dir::BusRoot => dirs([(BusKind::Platform.name(), Dir::Bus)]),
-        Dir::Bus => {
-            let mut list = dirs([("devices", Dir::BusDevices), ("drivers", Dir::BusDrivers)]);
+        Dir::BusRoot => dirs(BUSES.map(|bus| (bus.name(), Dir::Bus(bus)))),
+        Dir::Bus(bus) => {
+            let mut list = dirs([("devices", Dir::BusDevices(*bus)), ("drivers", Dir::BusDrivers(*bus))]);
             list.extend(files([
                 ("drivers_autoprobe", File::DriversAutoprobe),
-                ("drivers_probe", File::DriversProbe),
-                ("uevent", File::BusUevent),
+                ("drivers_probe", File::DriversProbe(*bus)),
+                ("uevent", File::BusUevent(*bus)),
             ]));
             list
         }
-        Dir::BusDevices => links_to(machine.devices().into_iter().filter(is_on_bus).collect()),
-        Dir::BusDrivers => machine.drivers().into_iter().map(|d| (d.to_string(), Node::Dir(Dir::Driver(d)))).collect(),
-        Dir::Driver(driver) => {
-            let mut list = driver_files(machine, driver);
-            list.extend(links_to(
-                machine.devices().into_iter().filter(|d| is_on_bus(d) && is_held(d, driver)).collect(),
-            ));
+        Dir::BusDevices(bus) => links_to(devices_on(machine, *bus).collect()),
+        Dir::BusDrivers(bus) => {
+            let drivers = machine.drivers().into_iter().filter(|driver| stands_on(machine, driver, *bus));
+            drivers.map(|d| (d.to_string(), Node::Dir(Dir::Driver(*bus, d)))).collect()
+        }
+        Dir::Driver(bus, driver) => {
+            let mut list = driver_files(machine, *bus, driver);
+            list.extend(links_to(devices_on(machine, *bus).filter(|d| is_held(d, driver)).collect()));
             list
         }
         Dir::ClassRoot => dirs([("devlink", Dir::DevlinkClass), ("iommu", Dir::IommuClass)]),
@@ -142,10 +146,16 @@ fn bindery() -> List {
 pub(super) fn named(machine: &Arc<Machine>, dir: &Dir, name: &str) -> Option<Node> {
     let pick = |list: List| list.into_iter().find(|(n, _)| n == name).map(|(_, node)| node);
     match dir {
-        Dir::BusDevices => Some(Node::Link(Dir::Device(machine.device(name).filter(is_on_bus)?))),
-        Dir::BusDrivers => Some(Node::Dir(Dir::Driver(machine.driver_named(name)?))),
-        Dir::Driver(driver) => pick(driver_files(machine, driver)).or_else(|| {
-            let device = machine.device(name).filter(|d| is_on_bus(d) && is_held(d, driver))?;
+        Dir::BusDevices(bus) => {
+            let device = machine.device(name).filter(|d| d.desc().bus == *bus)?;
+            Some(Node::Link(Dir::Device(device)))
+        }
+        Dir::BusDrivers(bus) => {
+            let driver = machine.driver_named(name).filter(|driver| stands_on(machine, driver, *bus))?;
+            Some(Node::Dir(Dir::Driver(*bus, driver)))
+        }
+        Dir::Driver(bus, driver) => pick(driver_files(machine, *bus, driver)).or_else(|| {
+            let device = machine.device(name).filter(|d| d.desc().bus == *bus && is_held(d, driver))?;
             Some(Node::Link(Dir::Device(device)))
         }),
         Dir::Platform => {
@@ -164,13 +174,27 @@ pub(super) fn named(machine: &Arc<Machine>, dir: &Dir, name: &str) -> Option<Nod
 }
 
 /// Files of a driver. One that is being removed has no `bind` and `unbind` any more, as on Linux (`bus_remove_driver`).
-fn driver_files(machine: &Machine, driver: &'static str) -> List {
+fn driver_files(machine: &Machine, bus: BusKind, driver: &'static str) -> List {
     let file = |name| match name {
-        "bind" => File::Bind(driver),
-        "unbind" => File::Unbind(driver),
-        _ => File::DriverUevent(driver),
+        "bind" => File::Bind(bus, driver),
+        "unbind" => File::Unbind(bus, driver),
+        _ => File::DriverUevent(bus, driver),
     };
     machine.driver_files(driver).iter().map(|name| ((*name).into(), Node::File(file(*name)))).collect()
+}
+
+fn devices_on(machine: &Machine, bus: BusKind) -> impl Iterator<Item = Arc<Device>> {
+    machine.devices().into_iter().filter(move |device| device.desc().bus == bus)
+}
+
+/// True when `driver` has a directory on `bus`: it matches devices by the names of that bus, or by its own name alone
+/// (`driver_override`), or there is a device that it holds or may bind. A driver has one name on all of its buses.
+fn stands_on(machine: &Machine, driver: &str, bus: BusKind) -> bool {
+    let matches = machine.matches_of(driver);
+    if matches.is_empty() || matches.iter().any(|m| m.bus() == bus) {
+        return true;
+    }
+    devices_on(machine, bus).any(|d| is_held(&d, driver) || machine.candidates(&d).any(|name| name == driver))
 }
 
 /// True for a device that Linux has, too.
@@ -189,6 +213,17 @@ fn attributes(machine: &Arc<Machine>, device: &Arc<Device>) -> List {
         ("modalias", File::Modalias(Arc::clone(device))),
         ("uevent", File::DeviceUevent(Arc::clone(device))),
     ]);
+    if device.desc().pci.is_some() {
+        let numbers = [
+            ("vendor", PciNumber::Vendor),
+            ("device", PciNumber::Device),
+            ("subsystem_vendor", PciNumber::SubsystemVendor),
+            ("subsystem_device", PciNumber::SubsystemDevice),
+            ("class", PciNumber::Class),
+            ("revision", PciNumber::Revision),
+        ];
+        list.extend(files(numbers.map(|(name, number)| (name, File::PciNumber(number, Arc::clone(device))))));
+    }
     // As on Linux, it never comes back after the first binding.
     if device.desc().node.is_some() && !device.has_been_bound() {
         list.extend(files([("waiting_for_supplier", File::WaitingForSupplier(Arc::clone(device)))]));
@@ -199,13 +234,14 @@ fn attributes(machine: &Arc<Machine>, device: &Arc<Device>) -> List {
         list.extend(dirs([("iommu", Dir::DeviceIommu(Arc::clone(device)))]));
     }
     let mut link = |name: String, to| list.push((name, Node::Link(to)));
-    link("subsystem".into(), Dir::Bus);
+    let bus = device.desc().bus;
+    link("subsystem".into(), Dir::Bus(bus));
     if let Some(node) = of::dir_of(machine, device) {
         link("of_node".into(), node);
     }
     let driver = *device.visible_driver.lock();
     if let Some(driver) = driver {
-        link("driver".into(), Dir::Driver(driver));
+        link("driver".into(), Dir::Driver(bus, driver));
     }
     if let Some(member) = machine.iommus().membership(device) {
         // The first IOMMU: the link's name is unique, as on Linux. Others are found by their own `devices`.

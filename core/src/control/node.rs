@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 
-use crate::device::Device;
+use crate::device::{BusKind, Device};
 use crate::iommu::{Group, Iommu};
 use crate::link::LinkState;
 use crate::machine::Devlink;
@@ -14,10 +14,11 @@ pub(super) enum Dir {
     Root,
     Sys,
     BusRoot,
-    Bus,
-    BusDevices,
-    BusDrivers,
-    Driver(&'static str),
+    Bus(BusKind),
+    BusDevices(BusKind),
+    BusDrivers(BusKind),
+    /// A driver, on one of the buses that it stands on.
+    Driver(BusKind, &'static str),
     ClassRoot,
     DevlinkClass,
     IommuClass,
@@ -49,14 +50,16 @@ pub(super) enum Dir {
 /// Identity of a file.
 #[derive(Clone)]
 pub(super) enum File {
-    DriversProbe,
+    DriversProbe(BusKind),
     DriversAutoprobe,
-    BusUevent,
-    Bind(&'static str),
-    Unbind(&'static str),
-    DriverUevent(&'static str),
+    BusUevent(BusKind),
+    Bind(BusKind, &'static str),
+    Unbind(BusKind, &'static str),
+    DriverUevent(BusKind, &'static str),
     DeviceUevent(Arc<Device>),
     Modalias(Arc<Device>),
+    /// A number of a PCI function's configuration space.
+    PciNumber(PciNumber, Arc<Device>),
     DriverOverride(Arc<Device>),
     WaitingForSupplier(Arc<Device>),
     LinkStatus(LinkState),
@@ -94,6 +97,17 @@ pub(super) enum File {
     Early,
 }
 
+/// Number of a PCI function's configuration space that has a file.
+#[derive(Clone, Copy)]
+pub(super) enum PciNumber {
+    Vendor,
+    Device,
+    SubsystemVendor,
+    SubsystemDevice,
+    Class,
+    Revision,
+}
+
 /// Entry of a directory.
 #[derive(Clone)]
 pub(super) enum Node {
@@ -109,6 +123,7 @@ impl File {
         match self {
             Self::DeviceUevent(d)
             | Self::Modalias(d)
+            | Self::PciNumber(_, d)
             | Self::DriverOverride(d)
             | Self::WaitingForSupplier(d)
             | Self::PowerControl(d)
@@ -129,7 +144,7 @@ impl File {
             | Self::PowerControl(_)
             | Self::PowerAsync(_)
             | Self::AutosuspendDelay => (true, true),
-            Self::DriversProbe | Self::BusUevent | Self::Bind(_) | Self::Unbind(_) | Self::DriverUevent(_) => {
+            Self::DriversProbe(_) | Self::BusUevent(_) | Self::Bind(..) | Self::Unbind(..) | Self::DriverUevent(..) => {
                 (false, true)
             }
             _ => (true, false),

@@ -26,7 +26,15 @@ fn text(device: &Device, property: &str) -> Option<String> {
 }
 
 /// Modalias, which module loaders match (linux-6.12 `drivers/of/module.c`, `of_modalias`).
+///
+/// That of a PCI function has its numbers (linux-6.12 `drivers/pci/pci-sysfs.c`, `modalias_show`).
 pub(super) fn modalias(machine: &Machine, device: &Device) -> String {
+    if let Some(pci) = &device.desc().pci {
+        let (subvendor, subdevice) = pci.subsystem.unwrap_or_default();
+        let [_, base, sub, interface] = pci.class.to_be_bytes();
+        let ids = format!("v{:08X}d{:08X}sv{subvendor:08X}sd{subdevice:08X}", pci.vendor, pci.device);
+        return format!("pci:{ids}bc{base:02X}sc{sub:02X}i{interface:02X}");
+    }
     if device.desc().compatible.is_empty() {
         return format!("platform:{}", device.name());
     }
@@ -46,7 +54,16 @@ pub(super) fn variables(machine: &Machine, device: &Device) -> String {
     let driver = *device.visible_driver.lock();
     let mut lines: Vec<String> = driver.map(|d| format!("DRIVER={d}")).into_iter().collect();
     let compatible = &device.desc().compatible;
-    if !compatible.is_empty() {
+    if let Some(pci) = &device.desc().pci {
+        // linux-6.12 `drivers/pci/pci-driver.c`, `pci_uevent`.
+        let subsystem = pci.subsystem.unwrap_or_default();
+        lines.extend([
+            format!("PCI_CLASS={:04X}", pci.class),
+            format!("PCI_ID={:04X}:{:04X}", pci.vendor, pci.device),
+            format!("PCI_SUBSYS_ID={:04X}:{:04X}", subsystem.0, subsystem.1),
+            format!("PCI_SLOT_NAME={}", device.name()),
+        ]);
+    } else if !compatible.is_empty() {
         let node = machine.node_info(device.node());
         lines.extend([format!("OF_NAME={}", of_name(&node.path)), format!("OF_FULLNAME={}", node.path)]);
         lines.extend(text(device, "device_type").map(|kind| format!("OF_TYPE={kind}")));

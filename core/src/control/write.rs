@@ -9,7 +9,7 @@ use super::error::{Refusal, truncate};
 use super::node::{Dir, File};
 use super::path::path_of;
 use super::{PAGE, uevent};
-use crate::device::Device;
+use crate::device::{BusKind, Device};
 use crate::driver::Errno;
 use crate::iommu::{DomainKind, Group, GroupError};
 use crate::machine::{BindError, Machine, UnbindError};
@@ -27,9 +27,9 @@ pub(super) fn write(machine: &Arc<Machine>, file: &File, value: &[u8]) -> Result
     let text = value.split(|b| *b == 0).next().unwrap_or_default();
     let line = text.strip_suffix(b"\n").unwrap_or(text);
     match file {
-        File::Bind(driver) => bind(machine, driver, &name(line)?)?,
-        File::Unbind(driver) => unbind(machine, driver, &name(line)?)?,
-        File::DriversProbe => drivers_probe(machine, &name(line)?)?,
+        File::Bind(bus, driver) => bind(machine, driver, &name_on(machine, *bus, line)?)?,
+        File::Unbind(bus, driver) => unbind(machine, driver, &name_on(machine, *bus, line)?)?,
+        File::DriversProbe(bus) => drivers_probe(machine, &name_on(machine, *bus, line)?)?,
         File::DriversAutoprobe => machine.set_autoprobe(!value.starts_with(b"0")),
         File::DriverOverride(device) => driver_override(device, value)?,
         File::GroupType(group) => group_type(group, &String::from_utf8_lossy(line))?,
@@ -46,8 +46,8 @@ pub(super) fn write(machine: &Arc<Machine>, file: &File, value: &[u8]) -> Result
         },
         File::AutosuspendDelay => return Err(Refusal::new(Errno::EIO, "the device does not use autosuspend")),
         File::DevicesDeferred => return Err(Refusal::new(Errno::EINVAL, "can only be read")),
-        File::BusUevent => synthetic(machine, None, &Dir::Bus, value)?,
-        File::DriverUevent(driver) => synthetic(machine, None, &Dir::Driver(driver), value)?,
+        File::BusUevent(bus) => synthetic(machine, None, &Dir::Bus(*bus), value)?,
+        File::DriverUevent(bus, driver) => synthetic(machine, None, &Dir::Driver(*bus, driver), value)?,
         File::DeviceUevent(device) => synthetic(machine, Some(device), &Dir::Device(Arc::clone(device)), value)?,
         File::LinkUevent(link) => synthetic(machine, None, &Dir::Devlink(link.clone()), value)?,
         _ => return Err(Refusal::new(Errno::EACCES, "can only be read")),
@@ -55,10 +55,17 @@ pub(super) fn write(machine: &Arc<Machine>, file: &File, value: &[u8]) -> Result
     Ok(value.len())
 }
 
-/// The name of a device; every name is UTF-8.
-fn name(line: &[u8]) -> Result<String, Refusal> {
-    let lossy = || no_device(&String::from_utf8_lossy(line));
-    core::str::from_utf8(line).map(String::from).map_err(|_| Refusal::new(Errno::ENODEV, lossy()))
+/// The name of a device that is on `bus`; every name is UTF-8. A device on no bus can be named on `platform`.
+fn name_on(machine: &Machine, bus: BusKind, line: &[u8]) -> Result<String, Refusal> {
+    let name = String::from_utf8_lossy(line).into_owned();
+    let device = if name.as_bytes() == line { machine.device(&name) } else { None };
+    let elsewhere = match device.map(|device| device.desc().bus) {
+        Some(own) if own == bus || (own, bus) == (BusKind::Early, BusKind::Platform) => return Ok(name),
+        Some(BusKind::Early) => "; it is on no bus".into(),
+        Some(own) => format!("; it is on the bus {}", own.name()),
+        None => String::new(),
+    };
+    Err(Refusal::new(Errno::ENODEV, no_device(bus, &name) + &elsewhere))
 }
 
 fn synthetic(machine: &Machine, device: Option<&Arc<Device>>, object: &Dir, value: &[u8]) -> Result<(), Refusal> {
@@ -74,7 +81,7 @@ fn bind(machine: &Arc<Machine>, driver: &str, device: &str) -> Result<(), Refusa
 fn unbind(machine: &Arc<Machine>, driver: &str, device: &str) -> Result<(), Refusal> {
     machine.unbind(device, driver).map_err(|error| {
         let why = match &error {
-            UnbindError::NoDevice(name) => no_device(name),
+            UnbindError::NoDevice(name) => removed_meanwhile(name),
             UnbindError::NotHeld { device, .. } => {
                 let holder = machine.device(device).and_then(|d| d.driver());
                 match holder {
@@ -100,14 +107,19 @@ fn drivers_probe(machine: &Arc<Machine>, device: &str) -> Result<(), Refusal> {
     })
 }
 
-fn no_device(name: &str) -> String {
-    format!("there is no device {:?}; /sys/bus/platform/devices lists them", truncate(name, 256))
+/// For a device that was there when its name was looked up.
+fn removed_meanwhile(name: &str) -> String {
+    format!("there is no device {:?} any more", truncate(name, 256))
+}
+
+fn no_device(bus: BusKind, name: &str) -> String {
+    format!("there is no device {:?}; /sys/bus/{}/devices lists them", truncate(name, 256), bus.name())
 }
 
 /// Reason and remedy for a failed bind.
 fn explain(machine: &Machine, error: &BindError) -> String {
     match error {
-        BindError::NoDevice(name) => no_device(name),
+        BindError::NoDevice(name) => removed_meanwhile(name),
         BindError::NoDriver(name) => format!("there is no driver {name} any more"),
         BindError::NoMatch { device, driver } => {
             let only = machine.device(device).and_then(|d| d.driver_override());

@@ -17,7 +17,7 @@ pub use work::{Work, WorkHandle};
 use alloc::borrow::Cow;
 
 use crate::binding::{Bound, ResourceError};
-use crate::description::{pci_class_name, pci_name, pci_subsystem_name};
+use crate::description::{BusKind, pci_class_name, pci_name, pci_subsystem_name};
 pub use crate::errno::Errno;
 pub use crate::error::{Missing, ProbeError};
 pub use crate::lifecycle::{DmaOwner, IrqReturn, QuiesceError, Quiesced};
@@ -71,6 +71,14 @@ impl Match {
     /// ```
     pub const fn pci_class(class: u32, bits: ClassBits) -> Self {
         Self::PciClass(class, bits)
+    }
+
+    /// The bus whose devices it is about.
+    pub(crate) const fn bus(&self) -> BusKind {
+        match self {
+            Self::Compatible(_) => BusKind::Platform,
+            Self::Pci(..) | Self::PciSubsystem(..) | Self::PciClass(..) => BusKind::Pci,
+        }
     }
 
     /// The entry of a `compatible` list that it matches.

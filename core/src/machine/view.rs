@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use super::Machine;
 use crate::binding::Phase;
 use crate::device::{Device, NodeId, NodeInfo};
+use crate::driver::Match;
 use crate::link::LinkState;
 
 /// Maximal depth of nested directories in the control tree. A deeper device, or one that is its own ancestor, is shown at
@@ -141,6 +142,11 @@ impl Machine {
     /// The name of a registered driver, with static lifetime.
     pub(crate) fn driver_named(&self, name: &str) -> Option<&'static str> {
         self.registry.lock().drivers.get_key_value(name).map(|(name, _)| *name)
+    }
+
+    /// What `driver` matches devices by; nothing when it is not registered.
+    pub(crate) fn matches_of(&self, driver: &str) -> &'static [Match] {
+        self.registry.lock().drivers.get(driver).map_or(&[], |d| d.matches())
     }
 
     /// Names of the files in `driver`'s directory, beside the links to its devices.

@@ -24,9 +24,9 @@ pub(super) fn hand_over(play: &Play<'_>, cooperates: bool) -> Result<(), Violati
 
 fn pass_through(play: &Play<'_>, cooperates: bool) -> Result<Visit, Violation> {
     let (scene, device) = (play.scene, &play.names.device);
-    let override_path = format!("/sys/bus/platform/devices/{device}/driver_override");
+    let override_path = play.on_bus(&format!("devices/{device}/driver_override"));
     let _ = play.write(&override_path, OWNER);
-    let _ = play.write("/sys/bus/platform/drivers_probe", device);
+    let _ = play.write(&play.on_bus("drivers_probe"), device);
     // The pass-through owner refuses a device that it could not reset.
     let resets = play.names.desc.suppliers.iter().any(|s| s.kind == SupplierKind::Reset);
     play.expect("hand-over", play.holder() == resets.then_some(OWNER))?;
@@ -43,7 +43,7 @@ fn pass_through(play: &Play<'_>, cooperates: bool) -> Result<Visit, Violation> {
     };
     let used = guest.as_ref().map_or(Ok(()), |guest| guest.use_device(play));
     if used.is_ok() {
-        let _ = scene.tree().write(&format!("/sys/bus/platform/drivers/{OWNER}/unbind"), device);
+        let _ = scene.tree().write(&play.on_bus(&format!("drivers/{OWNER}/unbind")), device);
     }
     let guest_check = guest.as_ref().map_or(Ok(()), |guest| check(&guest.machine, "guest: "));
     // A guest that was cut off holds resources that it cannot use any more, until it ends.

@@ -7,7 +7,8 @@ use crate::engine::Violation;
 /// One invalid request after another. None of them has an effect.
 pub(super) fn all(play: &Play<'_>) -> Result<(), Violation> {
     let (tree, device, driver) = (play.scene.tree(), &play.names.device, play.names.driver);
-    let at = |rest: &str| format!("/sys/bus/platform/{rest}");
+    let described = |rest: &str| rest.contains(peer::PHANTOM) || rest.contains(peer::NAMESAKE);
+    let at = |rest: &str| if described(rest) { format!("/sys/bus/platform/{rest}") } else { play.on_bus(rest) };
     // Nothing is bound: there is nothing to unbind.
     let _ = play.write(&at(&format!("drivers/{driver}/unbind")), device);
     let _ = play.write(&at(&format!("drivers/{driver}/bind")), "no-such-device");

@@ -14,7 +14,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bindery::binding::ResourceKind;
-use bindery::device::{Device, DeviceDesc, NodeId};
+use bindery::device::{BusKind, Device, DeviceDesc, NodeId};
 use bindery::firmware::fdt::FdtError;
 use bindery::instrument::FaultPoint;
 
@@ -96,6 +96,13 @@ pub(crate) struct Names {
     pub(crate) desc: DeviceDesc,
     /// Kinds of the resources that it holds while it is bound.
     held: Vec<ResourceKind>,
+}
+
+impl Names {
+    /// The bus whose files bind and unbind the device: `platform` for one that is on none.
+    pub(crate) fn bus(&self) -> BusKind {
+        if self.desc.bus == BusKind::Early { BusKind::Platform } else { self.desc.bus }
+    }
 }
 
 /// Kinds of resources that not every driver uses: they count as coverage points where the device's driver does.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bindery::binding::Phase;
 use bindery::control::Tree;
-use bindery::device::Device;
+use bindery::device::{BusKind, Device};
 use bindery::iommu::DomainKind;
 use bindery::machine::Machine;
 use bindery_sim::board::Board;
@@ -62,7 +62,7 @@ fn holder(machine: &Machine, device: &str) -> Option<&'static str> {
 #[expect(clippy::too_many_lines, reason = "a few lines for each operation")]
 pub(super) fn of(fixture: &Fixture, names: &Names) -> Vec<Operation> {
     type Act = Box<dyn Fn(&Arc<Machine>, &Tree, &Board) -> Result<bool, Violation> + Send + Sync>;
-    let (driver, device) = (names.driver, names.device.clone());
+    let (driver, device, bus) = (names.driver, names.device.clone(), names.bus());
     let mut all: Vec<(&'static str, Act)> = Vec::new();
     let mut add = |name, act: Act| all.push((name, act));
     let own = || device.clone();
@@ -71,7 +71,7 @@ pub(super) fn of(fixture: &Fixture, names: &Names) -> Vec<Operation> {
         "concurrent: unbind",
         Box::new(move |machine, tree, _| {
             let before = Before::of(machine, &name);
-            let unbound = unbind(tree, machine, driver, &name).is_ok();
+            let unbound = unbind(tree, machine, bus, driver, &name).is_ok();
             done("unbind", unbound, || holder(machine, &name) != Some(driver) || before.was_bound(machine, &name))
         }),
     );
@@ -118,7 +118,7 @@ pub(super) fn of(fixture: &Fixture, names: &Names) -> Vec<Operation> {
             "concurrent: supplier unbind",
             Box::new(move |machine, tree, _| {
                 let before = Before::of(machine, &supplier);
-                let unbound = unbind(tree, machine, of, &supplier).is_ok();
+                let unbound = unbind(tree, machine, BusKind::Platform, of, &supplier).is_ok();
                 done("supplier unbind", unbound, || {
                     if before.was_bound(machine, &supplier) {
                         return true;
@@ -134,11 +134,11 @@ pub(super) fn of(fixture: &Fixture, names: &Names) -> Vec<Operation> {
     add(
         "concurrent: hand-over claim",
         Box::new(move |machine, tree, _| {
-            let path = format!("/sys/bus/platform/devices/{name}/driver_override");
+            let path = format!("/sys/bus/{}/devices/{name}/driver_override", bus.name());
             let _ = tree.write(&path, OWNER);
-            let _ = unbind(tree, machine, driver, &name);
+            let _ = unbind(tree, machine, bus, driver, &name);
             let before = Before::of(machine, &name);
-            let bound = tree.write(&format!("/sys/bus/platform/drivers/{OWNER}/bind"), &name).is_ok();
+            let bound = tree.write(&format!("/sys/bus/{}/drivers/{OWNER}/bind", bus.name()), &name).is_ok();
             done("hand-over claim", bound, || before.was_bound(machine, &name))
         }),
     );

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bindery::control::{ControlError, Tree};
+use bindery::device::BusKind;
 use bindery::driver::Errno;
 use bindery::instrument::{CoveragePoint, Instrument};
 use bindery::machine::Machine;
@@ -26,8 +27,14 @@ pub(crate) struct Play<'a> {
 
 /// Unbinds `device` from `driver` through the control tree. A driver that does not let users do that
 /// ([`SUPPRESS_BIND_ATTRS`](bindery::driver::Driver::SUPPRESS_BIND_ATTRS)) is unbound by the machine itself.
-pub(super) fn unbind(tree: &Tree, machine: &Arc<Machine>, driver: &str, device: &str) -> Result<usize, ControlError> {
-    let dir = format!("/sys/bus/platform/drivers/{driver}");
+pub(super) fn unbind(
+    tree: &Tree,
+    machine: &Arc<Machine>,
+    bus: BusKind,
+    driver: &str,
+    device: &str,
+) -> Result<usize, ControlError> {
+    let dir = format!("/sys/bus/{}/drivers/{driver}", bus.name());
     let written = tree.write(&format!("{dir}/unbind"), device);
     let no_file = written.as_ref().is_err_and(|e| e.errno == Errno::ENOENT);
     if no_file && tree.list(&dir).is_ok() {
@@ -38,6 +45,11 @@ pub(super) fn unbind(tree: &Tree, machine: &Arc<Machine>, driver: &str, device: 
 }
 
 impl Play<'_> {
+    /// Path of `rest` in the directory of the device's bus.
+    pub(crate) fn on_bus(&self, rest: &str) -> String {
+        format!("/sys/bus/{}/{rest}", self.names.bus().name())
+    }
+
     /// Writes to the control tree, and counts the error number that comes back.
     pub(crate) fn write(&self, path: &str, value: &str) -> Result<usize, ControlError> {
         let result = self.scene.tree().write(path, value);
@@ -66,7 +78,7 @@ impl Play<'_> {
 
     /// Binds the device through the control tree.
     pub(crate) fn bind(&self) -> Result<Visit, Violation> {
-        let _ = self.write("/sys/bus/platform/drivers_probe", &self.names.device);
+        let _ = self.write(&self.on_bus("drivers_probe"), &self.names.device);
         self.expect("bind", self.holder() == Some(self.names.driver))?;
         self.step("bind")
     }
@@ -80,7 +92,10 @@ impl Play<'_> {
 
     /// Unbinds `device` from `driver`, and counts the error number that comes back.
     pub(crate) fn unbind_from(&self, driver: &str, device: &str) {
-        self.note(&unbind(self.scene.tree(), self.scene.machine(), driver, device));
+        let own = device == self.names.device;
+        // All others are described by firmware.
+        let bus = if own { self.names.bus() } else { BusKind::Platform };
+        self.note(&unbind(self.scene.tree(), self.scene.machine(), bus, driver, device));
     }
 
     /// Checks a result that is certain on a path without faults and preemptions.

@@ -1,5 +1,6 @@
 //! Tests of the control tree on the fake env.
 
+mod buses;
 mod errors;
 mod faults;
 mod files;
