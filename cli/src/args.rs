@@ -6,8 +6,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::explore::Explore;
+use crate::failure::{Failure, Result};
 use crate::output::Color;
-use crate::session::Config;
+use crate::session::{Config, Hardware, QemuMachine};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -32,7 +33,7 @@ pub struct Cli {
 /// Subcommands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Run the main job on the simulated board: probe, I/O, unbind, hand-over to a guest, return, verdict
+    /// Run the main job on a simulated board or on QEMU's devices: probe, I/O, unbind, hand-over to a guest, return, verdict
     #[command(after_help = EXIT_CODES)]
     Run(Run),
     /// Print the tree of devices with drivers, suppliers and IOMMU groups
@@ -52,16 +53,44 @@ pub enum Command {
     },
 }
 
+/// Simulated boards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum Board {
+    /// Renesas Salvator-XS: a disk controller behind an IOMMU
+    #[default]
+    SalvatorXs,
+    /// A small board with PCI, after QEMU's `virt`: an `edu` behind a root port and a bridge
+    Virt,
+}
+
+/// Hardware that the host runs on.
+#[derive(Args, Debug, Default)]
+#[command(next_line_help = false)]
+pub struct Place {
+    /// Simulate this board
+    #[arg(long, value_enum, value_name = "NAME", default_value_t, conflicts_with = "qemu")]
+    pub board: Board,
+    /// Start this machine of QEMU, without a guest, and run on its devices
+    #[arg(long, value_enum, value_name = "MACHINE", conflicts_with = "dtb")]
+    pub qemu: Option<QemuMachine>,
+    /// Give QEMU's machine this device, as its option `-device` takes it; repeatable
+    #[arg(long = "device", value_name = "NAME[,PROPERTY=VALUE...]", requires = "qemu")]
+    pub devices: Vec<String>,
+    /// Use this device tree blob instead of the board's
+    #[arg(long, value_name = "FILE")]
+    pub dtb: Option<PathBuf>,
+    /// Translate DMA through the IOMMUs, or not (`off`: policy of untranslated DMA)
+    #[arg(long, value_enum, default_value_t)]
+    pub iommu: Iommu,
+}
+
 /// Options of `run`.
 #[derive(Args, Debug, Default)]
 #[command(next_line_help = false)]
 pub struct Run {
-    /// Translate DMA through the IOMMUs, or not (`off`: policy of untranslated DMA)
-    #[arg(long, value_enum, default_value_t)]
-    pub iommu: Iommu,
-    /// Use this device tree blob instead of the embedded board's
-    #[arg(long, value_name = "FILE")]
-    pub dtb: Option<PathBuf>,
+    /// The hardware.
+    #[command(flatten)]
+    pub place: Place,
     /// Put this image on the SATA port instead of a temporary one; it is written to
     #[arg(long, value_name = "FILE")]
     pub disk: Option<PathBuf>,
@@ -86,25 +115,12 @@ pub struct Run {
     pub color: Color,
 }
 
-/// Machines of QEMU that have a device tree.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub enum QemuTree {
-    /// 64-bit Arm (`qemu-system-aarch64 -machine virt`).
-    Virt,
-}
-
 /// Options of `tree`.
 #[derive(Args, Debug)]
 pub struct Tree {
-    /// Start this machine of QEMU, without a guest, and print the device tree that it makes
-    #[arg(long, value_enum, value_name = "MACHINE", conflicts_with = "dtb")]
-    pub qemu: Option<QemuTree>,
-    /// Use this device tree blob instead of the embedded board's
-    #[arg(long, value_name = "FILE")]
-    pub dtb: Option<PathBuf>,
-    /// Translate DMA through the IOMMUs, or not
-    #[arg(long, value_enum, default_value_t)]
-    pub iommu: Iommu,
+    /// The hardware.
+    #[command(flatten)]
+    pub place: Place,
     /// Print registers, interrupt lines, DMA windows and coherence of each device as well
     #[arg(short, long, conflicts_with = "json")]
     pub long: bool,
@@ -126,18 +142,38 @@ pub enum Iommu {
     Off,
 }
 
+impl Place {
+    fn config(&self) -> Config {
+        let hardware = match (self.qemu, self.board) {
+            (Some(machine), _) => Hardware::Qemu(machine, self.devices.clone()),
+            (None, Board::SalvatorXs) => Hardware::Salvator,
+            (None, Board::Virt) => Hardware::Virt,
+        };
+        Config { hardware, dtb: self.dtb.clone(), disk: None, untranslated: self.iommu == Iommu::Off }
+    }
+}
+
 impl Run {
-    /// Configuration of the session to run in.
-    pub fn config(&self) -> Config {
-        let untranslated = self.iommu == Iommu::Off;
-        Config { dtb: self.dtb.clone(), qemu: false, disk: self.disk.clone(), untranslated }
+    /// Configuration of the session to run in. QEMU's machine has an `edu` when no device is named.
+    ///
+    /// # Errors
+    ///
+    /// A disk image for hardware without a disk controller.
+    pub fn config(&self) -> Result<Config> {
+        let mut config = self.place.config();
+        match &mut config.hardware {
+            Hardware::Virt if self.disk.is_some() => return Err(Failure::NoDisk("the board virt")),
+            Hardware::Qemu(machine, _) if self.disk.is_some() => return Err(Failure::NoDisk(machine.name())),
+            Hardware::Qemu(_, devices) if devices.is_empty() => devices.push("edu".into()),
+            Hardware::Salvator | Hardware::Virt | Hardware::Qemu(..) => {}
+        }
+        Ok(Config { disk: self.disk.clone(), ..config })
     }
 }
 
 impl Tree {
     /// Configuration of the session to print.
     pub fn config(&self) -> Config {
-        let untranslated = self.iommu == Iommu::Off;
-        Config { dtb: self.dtb.clone(), qemu: self.qemu.is_some(), disk: None, untranslated }
+        self.place.config()
     }
 }

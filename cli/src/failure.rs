@@ -42,10 +42,20 @@ pub enum Failure {
         /// The bound in bytes.
         limit: u64,
     },
-    /// QEMU cannot be started, or does not answer.
+    /// QEMU cannot be started: it is not there, or does not take its options.
     #[error(transparent)]
-    #[diagnostic(help("`qemu-system-aarch64 -machine help` shows whether it runs; --dtb takes the tree of a file"))]
+    #[diagnostic(help(
+        "`qemu-system-x86_64 -device help` (or `qemu-system-aarch64`) lists its devices; --board takes a simulated board instead"
+    ))]
     Qemu(bindery_qtest::Error),
+    /// QEMU has ended, or no longer answers.
+    #[error("{0}")]
+    #[diagnostic(help("nothing after that is a result; QEMU ends by itself on some misuse of its devices"))]
+    QemuStopped(String),
+    /// A disk image for hardware without a disk controller.
+    #[error("--disk: {0} has no disk controller")]
+    #[diagnostic(help("the board salvator-xs has one"))]
+    NoDisk(&'static str),
     /// A file is not a device tree blob, or a broken one.
     #[error("{path}: {error}")]
     #[diagnostic(help("a device tree blob comes out of `dtc -O dtb`; `fdtdump FILE` shows what a file holds"))]

@@ -4,9 +4,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use bindery_qtest::{Machine, Options, QemuEnv};
 use bindery_sim::disk::{Access, Disk};
-use bindery_sim::salvator;
+use bindery_sim::{salvator, virt};
 
 use crate::failure::{Failure, MAX_DEVICE_TREE, MAX_REPORTS, MAX_SCRIPT, Result};
 
@@ -23,20 +22,19 @@ pub struct Blob {
 }
 
 impl Blob {
-    /// The blob of the embedded board.
-    pub fn embedded() -> Self {
+    /// The blob of the board Salvator-XS.
+    pub fn salvator() -> Self {
         Self { bytes: salvator::DEVICE_TREE.to_vec(), origin: "salvator-xs".into() }
     }
 
-    /// The blob that QEMU makes for its machine `virt`.
-    pub fn of_qemu() -> Result<Self> {
-        let env = QemuEnv::start(&Options::new(Machine::Virt)).map_err(Failure::Qemu)?;
-        Ok(Self { bytes: env.device_tree().unwrap_or_default().to_vec(), origin: "QEMU's machine virt".into() })
+    /// The blob of the simulated board `virt`.
+    pub fn virt() -> Self {
+        Self { bytes: virt::DEVICE_TREE.to_vec(), origin: "virt".into() }
     }
 
-    /// The blob in the file at `path`, or the embedded one.
-    pub fn open(path: Option<&Path>) -> Result<Self> {
-        let Some(path) = path else { return Ok(Self::embedded()) };
+    /// The blob in the file at `path`, or the board's own.
+    pub fn open(path: Option<&Path>, own: fn() -> Self) -> Result<Self> {
+        let Some(path) = path else { return Ok(own()) };
         let bytes = read(path, "device tree", MAX_DEVICE_TREE)?;
         Ok(Self { bytes, origin: path.display().to_string() })
     }

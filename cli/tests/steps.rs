@@ -10,7 +10,7 @@ use bindery::iommu::Owner;
 use bindery_cli::output::Output;
 use bindery_cli::reporter::Reporter;
 use bindery_cli::script::{Runner, Script, Side};
-use bindery_cli::session::{Area, Config, Session, capacity, pattern};
+use bindery_cli::session::{Area, Config, Port, Session, pattern};
 use bindery_sim::salvator::DEVICE_TREE;
 use common::{Dir, bindery, text};
 
@@ -29,20 +29,20 @@ fn run_step(session: &mut Session, name: &str) {
     let step = script.steps.iter().find(|s| &*s.name == name).unwrap();
     let log = session.log.clone();
     let mut reporter = Reporter::new(Output::new(&mut printed, false), &log, false, None);
-    Runner::new(session, &mut reporter).step(step, 1).unwrap();
+    Runner::new(session, &mut reporter).step(step).unwrap();
     let failures = reporter.failures();
     drop(reporter);
     assert_eq!(failures, 0, "{name}: {}", String::from_utf8(printed).unwrap());
-    assert_eq!(session.board.model_errors(), [], "{name}");
+    assert_eq!(session.target.model_errors(), Vec::<String>::new(), "{name}");
     assert_eq!(session.host.promises().broken(), [], "{name}");
 }
 
 fn sata(session: &Session) -> Option<&'static str> {
-    session.sata().unwrap().driver()
+    session.device().unwrap().driver()
 }
 
 fn owner(session: &Session) -> Owner {
-    let group = session.host.device_info(&session.sata().unwrap()).group.unwrap();
+    let group = session.host.device_info(&session.device().unwrap()).group.unwrap();
     session.host.groups().into_iter().find(|g| g.id() == group).unwrap().info().owner
 }
 
@@ -66,7 +66,7 @@ fn probing_binds_the_controller_behind_its_iommu() {
 #[test]
 fn io_moves_sectors_between_file_and_memory() {
     let session = run_steps(&Config::default(), &["machine", "probe", "io"]);
-    let (area, _) = Area::of(capacity(&session.port().unwrap()).unwrap());
+    let (area, _) = Area::of(Port::capacity(&session.port().unwrap()).unwrap());
     let wanted = pattern("other", area);
     assert_eq!(session.read(Side::Host, area).unwrap(), wanted);
     assert_eq!(session.read(Side::Image, area).unwrap(), wanted);
@@ -86,7 +86,7 @@ fn the_guest_has_the_disk_and_the_host_has_not() {
     assert_eq!((sata(&session), owner(&session)), (Some("vfio-platform"), Owner::PassThrough(1)));
     let guest = session.guest.as_ref().unwrap();
     assert!(guest.env.has_device() && guest.port().is_some() && session.port().is_none());
-    let (_, area) = Area::of(session.board.with_disk(|d| d.sectors()).unwrap());
+    let (_, area) = Area::of(session.sectors().unwrap());
     assert_eq!(session.read(Side::Image, area).unwrap(), pattern("guest", area));
 }
 

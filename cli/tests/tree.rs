@@ -4,7 +4,7 @@
 mod common;
 
 use bindery_sim::salvator::DEVICE_TREE;
-use common::{Dir, Ran, bindery, bindery_to, closed_pipe, command, full_device, text};
+use common::{Dir, bindery, bindery_to, closed_pipe, full_device, text};
 use serde_json::Value;
 
 fn json(args: &[&str]) -> Value {
@@ -184,20 +184,4 @@ fn a_file_with_the_embedded_blob_draws_the_same_tree() {
     let path = dir.file("board.dtb", DEVICE_TREE);
     let rest = |s: String| s.lines().skip(1).map(String::from).collect::<Vec<_>>();
     assert_eq!(rest(bindery(["tree", "--dtb", text(&path)]).good()), rest(bindery(["tree"]).good()));
-}
-
-#[test]
-#[ignore = "needs qemu-system-aarch64"]
-fn the_tree_of_qemus_virt_has_its_pci_host_and_its_clock() {
-    let facts = json(&["--qemu", "virt"]);
-    let has =
-        |name: &str| facts["devices"].as_array().unwrap().iter().any(|d| d["name"].as_str().unwrap().ends_with(name));
-    assert!(has(".pcie") && has(".pl031") && has(".pl011"), "{facts}");
-}
-
-#[test]
-fn a_qemu_that_is_not_there_is_named_with_its_package() {
-    let output = command().env("PATH", "/nonexistent").args(["tree", "--qemu", "virt"]).output().unwrap();
-    Ran::of(&output).refused(&["qemu-system-aarch64", "qemu-system-arm"]);
-    bindery(["tree", "--qemu", "virt", "--dtb", "x"]).refused(&["--dtb"]);
 }

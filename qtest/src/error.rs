@@ -3,6 +3,9 @@
 use std::io;
 use std::time::Duration;
 
+/// Oldest major version of QEMU: 7.2 was tried, of Debian 12.
+pub(crate) const OLDEST: u64 = 7;
+
 /// Error of a QEMU process or of its sockets. `said` is the end of what QEMU has written to its standard error.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -15,6 +18,14 @@ pub enum Error {
         package: &'static str,
         /// Reason.
         source: io::Error,
+    },
+    /// It is older than what was tried.
+    #[error("QEMU {major}.{minor} is too old: {OLDEST}.0 at least")]
+    TooOld {
+        /// Its version.
+        major: u64,
+        /// The second number of it.
+        minor: u64,
     },
     /// It has ended, or has closed a socket.
     #[error("QEMU has ended while {doing}{}", words(.said))]
@@ -78,6 +89,7 @@ impl Error {
             Self::Hangs { doing, within, said } => {
                 Self::Hangs { doing: doing.clone(), within: *within, said: said.clone() }
             }
+            Self::TooOld { major, minor } => Self::TooOld { major: *major, minor: *minor },
             Self::Protocol { doing, answer } => Self::Protocol { doing: doing.clone(), answer: answer.clone() },
             Self::Refused { doing, why } => Self::Refused { doing: doing.clone(), why: why.clone() },
             Self::Failed { doing, earlier } => Self::Failed { doing: doing.clone(), earlier: earlier.clone() },

@@ -19,7 +19,7 @@ impl LifecycleTarget {
     pub(super) fn from_args(args: &Explore) -> Result<Self> {
         let mut board = args.board.clone();
         if let Some(file) = &args.dtb {
-            board = board.dtb(Blob::open(Some(file))?.bytes);
+            board = board.dtb(Blob::open(Some(file), Blob::salvator)?.bytes);
         }
         let name = LifecycleName {
             device: args.device.clone(),

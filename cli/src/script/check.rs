@@ -14,7 +14,7 @@ use super::run::{Before, Last};
 use super::{Check, GuestCheck, ImageCheck, Reads, Side};
 use crate::output::count;
 use crate::record::{LogEntry, Mapped};
-use crate::session::{Guest, Session, capacity, first_difference, pattern};
+use crate::session::{Guest, Port, Session, Target, first_difference, pattern};
 
 #[cfg(test)]
 mod tests;
@@ -74,13 +74,18 @@ pub(super) fn evaluate(check: &Check, session: &Session, last: &Last) -> Checked
     }
 }
 
-/// The disk controller.
+/// The device that checks are about.
 fn controller(session: &Session) -> Result<Arc<Device>, Unmet> {
-    let seen = "the device tree has no disk controller that a driver here knows";
-    session.sata().ok_or_else(|| unmet("there is a disk controller", seen))
+    let (what, seen) = match &session.target {
+        Target::Board(_) => {
+            ("there is a disk controller", "the device tree has no disk controller that a driver here knows")
+        }
+        Target::Qemu(_) => ("there is an edu", "QEMU's machine has no device that a driver here does I/O with"),
+    };
+    session.device().ok_or_else(|| unmet(what, seen))
 }
 
-/// The disk controller before the last `echo`.
+/// The device before the last `echo`.
 fn before<'l>(last: &'l Last, what: &str) -> Result<&'l Before, Unmet> {
     last.before.as_ref().ok_or_else(|| unmet(what, "there was no echo before"))
 }
@@ -166,7 +171,7 @@ fn exact_wake_ups(
 
 /// The IOMMU's page walk for the controller.
 fn walk(session: &Session, addr: DeviceAddr, write: bool) -> Option<Result<PhysAddr, impl Debug>> {
-    session.board.translate(0, salvator::SATA_UTLB as usize, addr.0, write)
+    session.target.board()?.translate(0, salvator::SATA_UTLB as usize, addr.0, write)
 }
 
 fn translation(session: &Session) -> Checked {
@@ -235,7 +240,7 @@ fn returned(device: &str, ledger: &[(u64, String)], events: &[LogEntry]) -> Chec
 
 fn stale(last: &Last) -> Checked {
     let what = "a client that was opened before gets an error, not memory";
-    let seen = before(last, what)?.client.as_ref().map(capacity);
+    let seen = before(last, what)?.client.as_ref().map(Port::capacity);
     ensure(matches!(seen, Some(Err(_))), what, format!("{seen:?}"))
 }
 

@@ -23,6 +23,9 @@ pub use run::Runner;
 
 /// The main job.
 const LIFECYCLE: &str = include_str!("lifecycle.script");
+/// The main job on hardware with PCI: its beginning, what is done with each device, and its end.
+const PCI: [&str; 3] =
+    [include_str!("pci/begin.script"), include_str!("pci/device.script"), include_str!("pci/end.script")];
 
 /// A parsed script.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +113,8 @@ enum Command {
     /// Registers and unregisters drivers.
     #[command(subcommand)]
     Drivers(Drivers),
+    /// Makes this the device that commands and checks are about.
+    Device { name: String },
     /// Lets pending probes and pending work of the devices finish. Every other command ends with this.
     Settle,
 }
@@ -174,11 +179,11 @@ enum Facts {
     Machine,
     /// Statistics of the last command's probes, and the devices that still wait.
     Probes,
-    /// Translation, DMA memory, link and disk of the disk controller.
+    /// Translation and DMA memory of the device, and its link and disk or its buffer.
     Controller,
     /// Pages in use before and after the last `echo`, and the quarantine.
     Memory,
-    /// Owner of the disk controller's IOMMU group.
+    /// Owner of the device's IOMMU group.
     Group,
     /// Time on the board that the last command took.
     Elapsed,
@@ -189,7 +194,7 @@ enum Facts {
 /// A check that `expect`, `require` and `if` make.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 enum Check {
-    /// The disk controller is bound to this driver; for `none`, to no driver.
+    /// The device is bound to this driver; for `none`, to no driver.
     Driver { name: String },
     /// It has been bound to this driver at some time.
     WasBound { name: String },
@@ -200,7 +205,7 @@ enum Check {
     },
     /// During the last command each supplier that arrived woke its waiting consumers, and no others (P8).
     WakeUps,
-    /// The IOMMU's page walk leads each DMA address of the controller to the right memory.
+    /// The IOMMU's page walk leads each DMA address of the device to the right memory.
     Translation,
     /// What the last command mapped for streaming DMA is unmapped.
     Unmapped,
@@ -256,6 +261,17 @@ impl Script {
         parse("lifecycle.script", &expand(LIFECYCLE, session))
     }
 
+    /// The beginning and the end of the main job on hardware with PCI.
+    pub fn pci(session: &Session) -> Result<(Self, Self)> {
+        let part = |name, text| parse(name, &expand(text, session));
+        Ok((part("begin.script", PCI[0])?, part("end.script", PCI[2])?))
+    }
+
+    /// The part of that job that is about one device, the chosen one.
+    pub fn pci_device(session: &Session) -> Result<Self> {
+        parse("device.script", &expand(PCI[1], session))
+    }
+
     /// The script in the file at `path`.
     pub fn open(path: &Path, session: &Session) -> Result<Self> {
         parse(&path.display().to_string(), &expand(&load::script(path)?, session))
@@ -269,9 +285,9 @@ impl Script {
 
 /// Replaces the variables of a script; other words that begin with `$` stay.
 fn expand(text: &str, session: &Session) -> String {
-    let end = session.board.with_disk(|disk| disk.sectors()).unwrap_or(0);
+    let end = session.sectors().unwrap_or(0);
     let (host, guest) = Area::of(end.max(1));
-    let controller = session.sata().map_or("none".into(), |sata| sata.name().to_string());
+    let controller = session.device().map_or("none".into(), |device| device.name().to_string());
     let area = |a: Area| format!("{} {}", a.lba, a.sectors);
     let text = text.replace("$controller", &controller).replace("$end", &end.to_string());
     text.replace("$host_sectors", &area(host)).replace("$guest_sectors", &area(guest))

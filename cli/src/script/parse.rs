@@ -17,7 +17,7 @@ mod tests;
 /// Grammar, for help.
 const GRAMMAR: &str = "\
 write one of: echo VALUE > PATH, cat PATH, ls PATH, [guest|image] read LBA [COUNT], [guest|image] write LBA TEXT|0xBYTES, \
-[guest|image] fill LBA COUNT NAME, drivers add|remove, settle, guest start cooperative|unresponsive, guest stop, \
+[guest|image] fill LBA COUNT NAME, drivers add|remove, device NAME, settle, guest start cooperative|unresponsive, guest stop, \
 expect CHECK, require CHECK, if CHECK, else, end, show FACTS, note TEXT, step NAME TITLE. A # begins a comment; a ! before a \
 command says that it must fail";
 /// Names of checks, for help.

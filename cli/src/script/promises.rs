@@ -6,7 +6,7 @@ use crate::failure::Result;
 use crate::output::{DIM, ERROR, GOOD, WARNING, count};
 use crate::record::Line;
 use crate::reporter::Reporter;
-use crate::session::{PromiseCounts, Session};
+use crate::session::{PromiseCounts, Session, Target};
 
 /// Most devices without a model that the text names; `--json` names all.
 const NAMED: usize = 4;
@@ -71,11 +71,16 @@ fn without_model(session: &Session, reporter: &mut Reporter<'_>) -> Result<()> {
 
 /// Misuse of the simulated hardware, each a failure.
 fn model_errors(session: &Session, reporter: &mut Reporter<'_>) -> Result<()> {
-    let errors = session.board.model_errors();
-    for error in &errors {
-        let what = error.to_string();
-        reporter.mark(&Line::ModelError { what: &what })?;
+    let errors = session.target.model_errors();
+    for what in &errors {
+        reporter.mark(&Line::ModelError { what })?;
         reporter.fail(&format!("the hardware was misused: {what}"))?;
     }
-    if errors.is_empty() { reporter.row("hardware", "used as its manual allows, without exception") } else { Ok(()) }
+    match &session.target {
+        Target::Qemu(env) => reporter.row("hardware", format_args!("QEMU's, {} register accesses", env.accesses())),
+        Target::Board(_) if errors.is_empty() => {
+            reporter.row("hardware", "used as its manual allows, without exception")
+        }
+        Target::Board(_) => Ok(()),
+    }
 }

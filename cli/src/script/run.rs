@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bindery::addr::DeviceAddr;
-use bindery::driver::Client;
 use bindery::machine::{ProbeStats, ResourceUsage};
-use bindery_drivers::sata_rcar::SataRcar;
 use bindery_sim::disk::SECTOR;
 
 use super::{
@@ -16,7 +14,7 @@ use crate::failure::Result;
 use crate::output::{HEADING, PLAIN, WARNING, count};
 use crate::record::{self, LogEntry};
 use crate::reporter::Reporter;
-use crate::session::{Session, pattern};
+use crate::session::{Port, Session, pattern};
 use crate::shell;
 
 /// Effects of the last command.
@@ -30,26 +28,26 @@ pub(super) struct Last {
     pub(super) elapsed: Duration,
     /// Probes.
     pub(super) settled: ProbeStats,
-    /// The disk controller before the last `echo`.
+    /// The device before the last `echo`.
     pub(super) before: Option<Before>,
 }
 
-/// The disk controller before a command.
+/// The device before a command.
 pub(super) struct Before {
     /// Entries of its ledger, oldest first, with their back-ends.
     pub(super) ledger: Vec<(u64, String)>,
     /// Resource usage of the host.
     pub(super) usage: ResourceUsage,
     /// A client of its driver.
-    pub(super) client: Option<Client<SataRcar>>,
+    pub(super) client: Option<Port>,
     /// An address at which it reaches the guest's memory.
     pub(super) guest_dma: Option<DeviceAddr>,
 }
 
 impl Before {
     fn new(session: &Session) -> Option<Self> {
-        let sata = session.sata()?;
-        let ledger = session.host.resources(&sata).into_iter().map(|(entry, _, _, backend)| (entry, backend));
+        let device = session.device()?;
+        let ledger = session.host.resources(&device).into_iter().map(|(entry, _, _, backend)| (entry, backend));
         let guest = session.guest.as_ref().map(|g| session.log.mapped("guest", &g.device));
         Some(Self {
             ledger: ledger.collect(),
@@ -68,21 +66,21 @@ pub struct Runner<'s, 'r, 'o> {
     session: &'s mut Session,
     reporter: &'r mut Reporter<'o>,
     last: Last,
+    /// Number of steps so far.
+    steps: usize,
     judged: bool,
 }
 
 impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
     /// A runner that has done nothing yet.
     pub fn new(session: &'s mut Session, reporter: &'r mut Reporter<'o>) -> Self {
-        Self { session, reporter, last: Last::default(), judged: false }
+        Self { session, reporter, last: Last::default(), steps: 0, judged: false }
     }
 
     /// Runs all steps, and checks the promises at the end if the script does not. A line whose outcome is not the one it
     /// says is a failure; the lines behind it run all the same, as in a shell.
     pub fn run(&mut self, script: &Script) -> Result<()> {
-        for (at, step) in script.steps.iter().enumerate() {
-            self.step(step, at + 1)?;
-        }
+        self.steps(script)?;
         if script.steps.is_empty() {
             self.reporter.begin("script", 1, "Script")?;
         }
@@ -94,12 +92,37 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
         promises::show(self.session, self.reporter)
     }
 
-    /// Runs one step, the `number`-th.
-    pub fn step(&mut self, step: &Step, number: usize) -> Result<()> {
-        self.reporter.begin(&step.name, number, &step.title)?;
+    /// Runs the main job on hardware with PCI: each device that a driver here does I/O with in turn.
+    pub fn run_pci(&mut self) -> Result<()> {
+        let (begin, end) = Script::pci(self.session)?;
+        self.steps(&begin)?;
+        let devices = self.session.edus();
+        if devices.is_empty() {
+            self.steps += 1;
+            self.reporter.begin("io", self.steps, "I/O")?;
+            self.reporter.skip("there is no device that a driver here does I/O with")?;
+        }
+        for device in devices {
+            if self.session.choose(&device) {
+                let script = Script::pci_device(self.session)?;
+                self.steps(&script)?;
+            }
+        }
+        self.steps(&end)
+    }
+
+    fn steps(&mut self, script: &Script) -> Result<()> {
+        script.steps.iter().try_for_each(|step| self.step(step))
+    }
+
+    /// Runs one step.
+    pub fn step(&mut self, step: &Step) -> Result<()> {
+        self.steps += 1;
+        self.reporter.begin(&step.name, self.steps, &step.title)?;
         if step.implicit {
-            bindery_drivers::register_all(&self.session.host);
+            self.session.add_drivers();
             self.session.host.settle();
+            self.session.target.check()?;
         }
         self.lines(&step.lines)?;
         self.reporter.drain()
@@ -163,8 +186,9 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
         // motion comes to rest before the next one.
         if *command != Command::Drivers(Drivers::Add) {
             self.last.settled = self.session.host.settle();
-            self.session.board.run_pending();
+            self.session.target.run_pending();
         }
+        self.session.target.check()?;
         self.last.elapsed = self.session.host.env().now().since(began);
         self.last.events = self.session.log.since(0);
         let ok = done.is_ok();
@@ -204,7 +228,7 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
                 Ok(String::new())
             }
             Command::Drivers(Drivers::Add) => {
-                bindery_drivers::register_all(&session.host);
+                session.add_drivers();
                 Ok(String::new())
             }
             Command::Drivers(Drivers::Remove) => {
@@ -214,6 +238,8 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
                 }
                 Ok(format!("{} ended", count(bound, "binding")))
             }
+            Command::Device { name } if session.choose(name) => Ok(String::new()),
+            Command::Device { name } => Err(format!("there is no device {name:?}")),
             Command::Settle => Ok(String::new()),
         })
     }

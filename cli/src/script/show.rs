@@ -2,6 +2,7 @@
 
 use bindery::device::Device;
 use bindery::env::{Env, RamUse, Width};
+use bindery_sim::board::Board;
 use bindery_sim::disk::SECTOR;
 use bindery_sim::salvator;
 
@@ -10,7 +11,7 @@ use super::{Facts, promises};
 use crate::failure::Result;
 use crate::output::{DIM, NAME, count};
 use crate::reporter::Reporter;
-use crate::session::Session;
+use crate::session::{EDU_SECTORS, Port, Session};
 use crate::tree::{self, Report, State};
 
 /// `SStatus` of the disk controller.
@@ -18,7 +19,7 @@ const SSTATUS: u64 = 0x1400;
 
 /// Prints `facts`; `last` is what the last command did.
 pub(super) fn show(facts: Facts, session: &Session, last: &Last, reporter: &mut Reporter<'_>) -> Result<()> {
-    match (facts, session.sata()) {
+    match (facts, session.device()) {
         (Facts::Machine, _) => machine(session, reporter),
         (Facts::Probes, _) => probes(session, last, reporter),
         (Facts::Memory, _) => memory(session, last, reporter),
@@ -27,9 +28,9 @@ pub(super) fn show(facts: Facts, session: &Session, last: &Last, reporter: &mut 
         }
         (Facts::Promises, _) => promises::show(session, reporter),
         (Facts::Controller | Facts::Group, None) => reporter.row("controller", "none"),
-        (Facts::Controller, Some(sata)) => controller(session, &sata, reporter),
-        (Facts::Group, Some(sata)) => {
-            let group = session.group(&sata).map(|g| g.info());
+        (Facts::Controller, Some(device)) => controller(session, &device, reporter),
+        (Facts::Group, Some(device)) => {
+            let group = session.group(&device).map(|g| g.info());
             let owner = group.map_or("none".into(), |g| format!("group {}: {}", g.id, g.owner));
             reporter.row("owner", owner)
         }
@@ -41,14 +42,21 @@ fn machine(session: &Session, reporter: &mut Reporter<'_>) -> Result<()> {
     let c = &report.counts;
     reporter.row("board", report.model.as_deref().unwrap_or("a board without a name"))?;
     let (devices, others, notes) = (count(c.devices, "device"), count(c.others, "other node"), count(c.notes, "note"));
-    let bytes = session.blob.bytes.len();
-    reporter.row("device tree", format_args!("{}, {bytes} bytes: {devices}, {others}, {notes}", report.origin))?;
+    match session.blob.bytes.len() {
+        0 => reporter.row("device tree", format_args!("none: the host bridge is known ({devices})"))?,
+        bytes => {
+            let origin = &report.origin;
+            reporter.row("device tree", format_args!("{origin}, {bytes} bytes: {devices}, {others}, {notes}"))?;
+        }
+    }
     for range in session.host.env().memory().ranges() {
         let what = if range.use_for == RamUse::Frames { "page frames" } else { "contiguous (CMA)" };
         reporter.row("memory", format_args!("{} MiB at {}, {what}", range.len >> 20, range.base))?;
     }
-    let sectors = session.board.with_disk(|d| d.sectors());
-    reporter.row("disk", sectors.map_or("none".into(), |n| format!("{n} sectors of {SECTOR} bytes")))?;
+    if let Some(board) = session.target.board() {
+        let sectors = board.with_disk(|d| d.sectors());
+        reporter.row("disk", sectors.map_or("none".into(), |n| format!("{n} sectors of {SECTOR} bytes")))?;
+    }
     reporter.row("drivers", session.host.drivers().join(", "))?;
     if session.host.policy().untranslated_dma {
         reporter.row("policy", "untranslated DMA: IOMMUs are left alone")?;
@@ -90,8 +98,8 @@ fn probes(session: &Session, last: &Last, reporter: &mut Reporter<'_>) -> Result
     cycles(session, reporter)
 }
 
-fn controller(session: &Session, sata: &Device, reporter: &mut Reporter<'_>) -> Result<()> {
-    let group = session.group(sata).and_then(|group| Some((group.info(), group.domain()?)));
+fn controller(session: &Session, device: &Device, reporter: &mut Reporter<'_>) -> Result<()> {
+    let group = session.group(device).and_then(|group| Some((group.info(), group.domain()?)));
     let (translation, memory) = if let Some((info, domain)) = group {
         let kind = info.domain.map(|(_, kind, _)| format!(" ({kind})")).unwrap_or_default();
         let (iommus, label) = (info.iommus.join(" + "), domain.label());
@@ -99,25 +107,33 @@ fn controller(session: &Session, sata: &Device, reporter: &mut Reporter<'_>) -> 
         (format!("group {} of {iommus}, {label}{kind}", info.id), format!("{pages} of IOVA"))
     } else {
         let pages = count(session.host.resource_usage().contiguous as usize, "page");
-        ("none, by policy".into(), format!("{pages} of CMA"))
+        let why = if session.host.policy().untranslated_dma { "none, by policy" } else { "none: no IOMMU" };
+        (why.into(), format!("{pages} of CMA"))
     };
     reporter.row("translation", translation)?;
-    let ledger = count(session.host.resources(sata).len(), "resource");
+    let ledger = count(session.host.resources(device).len(), "resource");
     reporter.row("in use", format_args!("{memory}, {ledger} on the ledger"))?;
-    reporter.row("link", link(session))?;
-    let Some(port) = session.port() else { return Ok(()) };
-    match port.call(|p| p.identity().clone()) {
+    let client = match session.port() {
+        Some(Port::Disk(client)) => client,
+        Some(Port::Edu(_)) => {
+            let sectors = count(EDU_SECTORS as usize, "sector");
+            return reporter.row("buffer", format_args!("taken for {sectors} of {SECTOR} bytes"));
+        }
+        None => return Ok(()),
+    };
+    reporter.row("link", session.target.board().map_or("none".into(), |board| link(board)))?;
+    match client.call(|p| p.identity().clone()) {
         Ok(id) => {
             let disk = format!("{} {}, firmware {}", id.model, id.serial, id.firmware);
             reporter.row("disk", format_args!("{disk}, {} sectors of {} bytes", id.sectors, id.sector_size))
         }
-        Err(gone) => reporter.fail(&format!("{}: {gone}", sata.name())),
+        Err(gone) => reporter.fail(&format!("{}: {gone}", device.name())),
     }
 }
 
 /// The state of the serial link, by the controller's own register (Serial ATA 3.x, 14.1.1).
-fn link(session: &Session) -> String {
-    let regs = session.board.map_io(salvator::SATA_BASE, SSTATUS + 4);
+fn link(board: &Board) -> String {
+    let regs = board.map_io(salvator::SATA_BASE, SSTATUS + 4);
     let Some(status) = regs.ok().and_then(|r| r.read(SSTATUS, Width::W32).ok()) else {
         return "the controller does not answer".into();
     };

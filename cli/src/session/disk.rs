@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use bindery::driver::Client;
-use bindery_drivers::sata_rcar::{Port, SataRcar};
+use bindery_drivers::edu::Edu;
+use bindery_drivers::sata_rcar::SataRcar;
 use bindery_sim::disk::{Disk, SECTOR};
 
-use super::Session;
+use super::{Port, Session};
 use crate::failure::Failure;
 use crate::script::{Side, parse};
 
@@ -73,9 +73,11 @@ enum Access<'a> {
 }
 
 impl Session {
-    /// The host's SATA driver, if it holds the controller now.
-    pub fn port(&self) -> Option<Client<SataRcar>> {
-        self.host.client::<SataRcar>(self.sata()?.name())
+    /// The driver of the device, if the host has one for its data that holds it now.
+    pub fn port(&self) -> Option<Port> {
+        let device = self.device()?;
+        let disk = self.host.client::<SataRcar>(device.name()).map(Port::Disk);
+        disk.or_else(|| self.host.client::<Edu>(device.name()).map(Port::Edu))
     }
 
     /// The sectors of `area` by way of `side`.
@@ -94,7 +96,7 @@ impl Session {
             Side::Host => self.port().ok_or_else(|| self.why_no_port())?,
             Side::Guest => {
                 let guest = self.guest.as_ref().ok_or("no guest runs")?;
-                guest.port().ok_or("the guest's driver does not hold the controller")?
+                Port::Disk(guest.port().ok_or("the guest's driver does not hold the controller")?)
             }
             Side::Image => {
                 let at = lba.saturating_mul(SECTOR);
@@ -102,35 +104,30 @@ impl Session {
                     Access::Read(bytes) => disk.read(at, bytes),
                     Access::Write(bytes) => disk.write(at, bytes),
                 };
-                return self.board.with_disk(image).ok_or("there is no disk image")?.map_err(|error| error.to_string());
+                let board = self.target.board().ok_or("there is no disk image")?;
+                return board.with_disk(image).ok_or("there is no disk image")?.map_err(|error| error.to_string());
             }
         };
-        let done = port.call(|port| match access {
+        match access {
             Access::Read(bytes) => port.read(lba, bytes),
-            Access::Write(bytes) => port.write(lba, bytes).and_then(|()| port.flush()),
-        });
-        done.map_err(|gone| gone.to_string())?.map_err(|error| error.to_string())
+            Access::Write(bytes) => port.write(lba, bytes),
+        }
     }
 
     fn why_no_port(&self) -> String {
-        let Some(sata) = self.sata() else { return "no disk: the machine has no disk controller".into() };
-        let driver = sata.driver().map_or("not bound".into(), |driver| format!("bound to {driver}"));
-        format!("no disk: {} is {driver}", sata.name())
+        let Some(device) = self.device() else { return "no disk: the machine has no disk controller".into() };
+        let driver = device.driver().map_or("not bound".into(), |driver| format!("bound to {driver}"));
+        format!("no disk: {} is {driver}", device.name())
     }
 
     /// Called when the disk did not take `bytes` at sector `lba`: an error when the reason is that the host cannot write the
     /// image, so that the board is not at fault.
     pub fn check_host_io(&self, lba: u64, bytes: &[u8]) -> crate::failure::Result<()> {
-        let directly = self.board.with_disk(|disk| {
+        let Some(board) = self.target.board() else { return Ok(()) };
+        let directly = board.with_disk(|disk| {
             let fits = lba.checked_add(bytes.len() as u64 / SECTOR).is_some_and(|end| end <= disk.sectors());
             if fits { disk.write(lba * SECTOR, bytes).and_then(|()| disk.flush()) } else { Ok(()) }
         });
         directly.unwrap_or(Ok(())).map_err(|error| Failure::Write { what: self.disk.clone(), error })
     }
-}
-
-/// Sectors of the disk behind `client`.
-#[expect(clippy::redundant_closure, reason = "the method by itself is not general enough over the binding's lifetime")]
-pub fn capacity(client: &Client<SataRcar>) -> Result<u64, String> {
-    client.call(|port| Port::capacity(port)).map_err(|gone| gone.to_string())
 }

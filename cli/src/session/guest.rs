@@ -84,7 +84,8 @@ impl Guest {
 impl Session {
     /// Starts a guest on the disk controller, and lets it bind its driver: its devices, or why it has not bound it.
     pub fn start_guest(&mut self, kind: GuestKind) -> Result<String, String> {
-        let sata = self.sata().ok_or("the machine has no disk controller")?;
+        let sata = controller(&self.description.devices).and_then(|desc| self.host.device(&desc.name));
+        let sata = sata.ok_or("the machine has no disk controller")?;
         let guest = Guest::start(self, sata.name(), kind).map_err(|error| error.to_string())?;
         let guest = self.guest.insert(guest);
         let settled = guest.machine.settle();

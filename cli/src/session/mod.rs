@@ -2,6 +2,8 @@
 
 mod disk;
 mod guest;
+mod port;
+mod target;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,24 +16,40 @@ use bindery::firmware::fdt::Description;
 use bindery::iommu::Group;
 use bindery::machine::{Handle, Machine, Policy, ResourceUsage};
 use bindery::promise::Promise;
+use bindery_drivers::edu::Edu;
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_sim::board::Board;
 use bindery_sim::salvator::Salvator;
+use bindery_sim::virt::Virt;
 
 use crate::failure::{Failure, Result};
 use crate::load::{self, Blob};
 use crate::record::EventLog;
 
-pub use disk::{Area, capacity, first_difference, pattern};
+pub use disk::{Area, first_difference, pattern};
 pub use guest::{Guest, GuestKind};
+pub use port::{EDU_SECTORS, Port};
+pub use target::{QemuMachine, Target};
+
+/// Kind of hardware that a session runs on.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Hardware {
+    /// The simulated Salvator-XS, with its disk.
+    #[default]
+    Salvator,
+    /// The simulated board `virt`, with PCI.
+    Virt,
+    /// A machine of QEMU, with devices of QEMU's.
+    Qemu(QemuMachine, Vec<String>),
+}
 
 /// Configuration of a session.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    /// The device tree; the embedded board's when `None`.
+    /// The hardware.
+    pub hardware: Hardware,
+    /// The device tree; the hardware's own when `None`.
     pub dtb: Option<PathBuf>,
-    /// Instead, the one that QEMU makes for its machine `virt`.
-    pub qemu: bool,
     /// The disk image; a temporary one when `None`.
     pub disk: Option<PathBuf>,
     /// Leave the IOMMUs alone (policy of untranslated DMA).
@@ -79,13 +97,13 @@ pub struct Session {
     pub guest: Option<Guest>,
     /// The host.
     pub host: Handle,
-    /// The board that the host runs on.
-    pub board: Arc<Board>,
+    /// The hardware that the host runs on.
+    pub target: Target,
     /// The host's control tree.
     pub control: Tree,
-    /// The device tree that the host is given.
+    /// The device tree that the host is given; empty for hardware that has none.
     pub blob: Blob,
-    /// Its description.
+    /// Its description, or that of the host bridge.
     pub description: Description,
     /// Names of the devices of the tree that have registers which the board has no model for, in the tree's order.
     pub without_model: Vec<Arc<str>>,
@@ -97,33 +115,82 @@ pub struct Session {
     pub guests: PromiseCounts,
     /// Name of the disk image, for messages.
     pub disk: String,
+    /// The device that commands and checks are about, where one was chosen.
+    chosen: Option<Arc<str>>,
+    /// Bits of an address that every `edu` drives, on hardware that has some.
+    edu_bits: Option<u32>,
 }
 
 impl Session {
-    /// A board with its disk, and a host with the devices of its tree and no driver.
+    /// The hardware, and a host with the devices of its tree and no driver.
     pub fn new(config: &Config) -> Result<Self> {
-        let blob = if config.qemu { Blob::of_qemu()? } else { Blob::open(config.dtb.as_deref())? };
-        let board = Salvator::new().disk(load::disk(config.disk.as_deref())?).build();
+        let (target, blob, edu_bits) = match &config.hardware {
+            Hardware::Salvator => {
+                let blob = Blob::open(config.dtb.as_deref(), Blob::salvator)?;
+                let board = Salvator::new().disk(load::disk(config.disk.as_deref())?).build();
+                (Target::Board(board), blob, None)
+            }
+            Hardware::Virt => {
+                let blob = Blob::open(config.dtb.as_deref(), Blob::virt)?;
+                (Target::Board(Virt::new().build()), blob, Some(Edu::default().dma_bits))
+            }
+            Hardware::Qemu(machine, devices) => {
+                let (env, bits) = machine.start(devices)?;
+                let blob =
+                    Blob { bytes: env.device_tree().unwrap_or_default().to_vec(), origin: machine.name().into() };
+                (Target::Qemu(env), blob, Some(bits))
+            }
+        };
         let log = EventLog::new();
         log.step("machine");
-        board.on_event(log.listener("host"));
-        let host = board.machine(Policy { untranslated_dma: config.untranslated, ..Policy::default() });
-        let unreadable = |error| Failure::DeviceTree { path: blob.origin.clone(), error };
-        let description = host.add_device_tree(&blob.bytes).map_err(unreadable)?;
-        let lacks = |d: &&DeviceDesc| !has_model(&board, d);
+        let policy = Policy { untranslated_dma: config.untranslated, ..Policy::default() };
+        let host = target.machine(policy, &log);
+        let description = describe(&host, &target, &blob)?;
+        let without_model = match &target {
+            Target::Board(board) => {
+                let lacks = |d: &&DeviceDesc| !has_model(board, d);
+                description.devices.iter().filter(lacks).map(|d| Arc::clone(&d.name)).collect()
+            }
+            Target::Qemu(_) => Vec::new(),
+        };
         Ok(Self {
             guest: None,
             control: Tree::new(&host),
-            without_model: description.devices.iter().filter(lacks).map(|d| Arc::clone(&d.name)).collect(),
+            without_model,
             description,
             baseline: host.resource_usage(),
             log,
             guests: PromiseCounts::default(),
             disk: config.disk.as_ref().map_or("the temporary disk".into(), |path| path.display().to_string()),
+            chosen: None,
+            edu_bits,
             host,
-            board,
+            target,
             blob,
         })
+    }
+
+    /// Registers every driver there is for this hardware, without a probe.
+    pub fn add_drivers(&self) {
+        bindery_drivers::register_all(&self.host);
+        if let Some(dma_bits) = self.edu_bits {
+            self.host.register(Edu { dma_bits });
+        }
+    }
+
+    /// Makes `name` the device that commands and checks are about. False when there is no such device.
+    pub fn choose(&mut self, name: &str) -> bool {
+        self.chosen = self.host.device(name).map(|device| Arc::clone(&device.desc().name));
+        self.chosen.is_some()
+    }
+
+    /// The devices that [`Port::Edu`] is for, by name.
+    pub fn edus(&self) -> Vec<Arc<str>> {
+        let is_edu = |d: &Arc<Device>| self.host.candidates(d).any(|driver| driver == Edu::NAME);
+        let mut names: Vec<_> =
+            self.host.devices().iter().filter(|d| is_edu(d)).map(|d| Arc::clone(&d.desc().name)).collect();
+        names.sort();
+        names
     }
 
     /// The IOMMU group of a device.
@@ -132,8 +199,38 @@ impl Session {
         self.host.groups().into_iter().find(|g| g.id() == id)
     }
 
-    /// The disk controller.
-    pub fn sata(&self) -> Option<Arc<Device>> {
-        self.host.device(&controller(&self.description.devices)?.name)
+    /// The device that commands and checks are about: the chosen one, or the disk controller, or the first `edu`.
+    pub fn device(&self) -> Option<Arc<Device>> {
+        if let Some(chosen) = &self.chosen {
+            return self.host.device(chosen);
+        }
+        let sata = controller(&self.description.devices).map(|desc| Arc::clone(&desc.name));
+        self.host.device(&sata.or_else(|| self.edus().into_iter().next())?)
+    }
+
+    /// Sectors of its medium, whether or not a driver holds it.
+    pub fn sectors(&self) -> Option<u64> {
+        let on_disk = self.target.board().and_then(|board| board.with_disk(|disk| disk.sectors()));
+        on_disk.or(self.edu_bits.map(|_| EDU_SECTORS))
+    }
+}
+
+/// Adds the devices that firmware describes.
+fn describe(host: &Handle, target: &Target, blob: &Blob) -> Result<Description> {
+    match target {
+        Target::Qemu(env) if env.device_tree().is_none() => {
+            let bridge = env.host_bridge();
+            // The first device of a machine: there is none that it could be the same as.
+            let _ = host.add_device(bridge.clone());
+            Ok(Description {
+                model: Some(blob.origin.as_str().into()),
+                devices: vec![bridge],
+                ..Description::default()
+            })
+        }
+        _ => {
+            let unreadable = |error| Failure::DeviceTree { path: blob.origin.clone(), error };
+            host.add_device_tree(&blob.bytes).map_err(unreadable)
+        }
     }
 }

@@ -92,7 +92,10 @@ fn draw_device(device: &DeviceRow, long: bool, branch: &str, below: &str, output
         }
         State::NoDriver => output.paint(DIM, "no driver"),
     };
-    let what = device.compatible.first().map_or("", |c| &**c);
+    let what = match &device.pci {
+        Some(identity) => identity.to_string(),
+        None => device.compatible.first().map_or_else(String::new, ToString::to_string),
+    };
     let width = SECOND.saturating_sub(below.chars().count());
     let start = format!("{below}{:width$} ", "");
     let what = output.paint(DIM, what);

@@ -6,7 +6,7 @@ mod report;
 
 pub use draw::{draw, name};
 pub use hardware::{DmaRow, InterruptRow, RegisterRow, ReservedRow, WindowRow};
-pub use report::{Counts, DeviceRow, GroupRow, OtherRow, Report, State, SupplierRow};
+pub use report::{Counts, DeviceRow, GroupRow, OtherRow, PciRow, Report, State, SupplierRow};
 
 use crate::args::Tree;
 use crate::failure::Result;
@@ -16,8 +16,9 @@ use crate::session::Session;
 /// Makes the machine, probes what can be probed, and shows what came of it.
 pub fn run(args: &Tree, output: &mut Output<'_>) -> Result<()> {
     let session = Session::new(&args.config())?;
-    bindery_drivers::register_all(&session.host);
+    session.add_drivers();
     session.host.settle();
+    session.target.check()?;
     let report = Report::of(&session);
     if args.json {
         let text = serde_json::to_string_pretty(&report).unwrap_or_else(|e| e.to_string());

@@ -1,10 +1,11 @@
 //! The facts that the tree is drawn from, and its JSON.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 use bindery::binding::Phase;
-use bindery::device::{Device, NodeId, NodeInfo};
+use bindery::device::{Device, NodeId, NodeInfo, PciIdentity};
 use serde::Serialize;
 
 use super::hardware::{DmaRow, InterruptRow, RegisterRow, resources};
@@ -19,7 +20,7 @@ pub struct Report {
     pub model: Option<Arc<str>>,
     /// The board's `compatible`, most specific first.
     pub compatible: Vec<Arc<str>>,
-    /// Platform devices, parents before children.
+    /// Devices: those that firmware describes, then those that drivers have found; parents before children.
     pub devices: Vec<DeviceRow>,
     /// Other enabled nodes with a `compatible`, parents before children.
     pub others: Vec<OtherRow>,
@@ -33,12 +34,17 @@ pub struct Report {
     pub counts: Counts,
 }
 
-/// A platform device.
+/// A device.
 #[derive(Serialize, Debug)]
 pub struct DeviceRow {
     /// Name on its bus.
     pub name: Arc<str>,
-    /// Path of its node.
+    /// Its bus, as `/sys/bus` names it.
+    pub bus: &'static str,
+    /// Identity of a PCI function.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pci: Option<PciRow>,
+    /// Path of its node; `/devices/NAME` for one that firmware has no node for.
     pub node: Arc<str>,
     /// Label of its node, when the blob kept it.
     pub label: Option<Arc<str>>,
@@ -64,6 +70,32 @@ pub struct DeviceRow {
     /// The reason why it is in no group of its IOMMU, if it is in none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iommu_error: Option<String>,
+}
+
+/// Identity of a PCI function.
+#[derive(Serialize, Debug, PartialEq, Eq)]
+pub struct PciRow {
+    /// Vendor ID.
+    pub vendor: u16,
+    /// Device ID.
+    pub device: u16,
+    /// Class code: base class, subclass, programming interface.
+    pub class: u32,
+    /// Revision ID.
+    pub revision: u8,
+}
+
+impl PciRow {
+    fn of(identity: &PciIdentity) -> Self {
+        let PciIdentity { vendor, device, class, revision, .. } = *identity;
+        Self { vendor, device, class, revision }
+    }
+}
+
+impl fmt::Display for PciRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}:{:04x}, class {:06x}, revision {:02x}", self.vendor, self.device, self.class, self.revision)
+    }
 }
 
 /// State of a device.
@@ -134,7 +166,7 @@ pub struct GroupRow {
 /// Sums of a report.
 #[derive(Serialize, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Platform devices.
+    /// Devices.
     pub devices: usize,
     /// Of these, held by a driver.
     pub bound: usize,
@@ -163,12 +195,10 @@ impl Report {
     pub fn of(session: &Session) -> Self {
         let look = Lookup::new(session);
         let described = &session.description;
-        let devices: Vec<_> = described
-            .devices
-            .iter()
-            .filter_map(|desc| session.host.device(&desc.name))
-            .map(|device| look.device(&device))
-            .collect();
+        let of_firmware: BTreeSet<&str> = described.devices.iter().map(|desc| &*desc.name).collect();
+        let first = described.devices.iter().filter_map(|desc| session.host.device(&desc.name));
+        let found = session.host.devices().into_iter().filter(|device| !of_firmware.contains(device.name()));
+        let devices: Vec<_> = first.chain(found).map(|device| look.device(&device)).collect();
         let others: Vec<_> = described
             .others
             .iter()
@@ -245,6 +275,8 @@ impl<'a> Lookup<'a> {
         let (registers, interrupts) = resources(desc, |node| self.path(node));
         DeviceRow {
             name: Arc::clone(&desc.name),
+            bus: desc.bus.name(),
+            pci: desc.pci.as_ref().map(PciRow::of),
             node: self.path(device.node()),
             label: self.nodes.get(&device.node()).and_then(|n| n.label.clone()),
             parent: desc.parent.map(|p| self.path(p)),
