@@ -15,6 +15,10 @@ use crate::outcome::Trouble;
 /// A test that takes longer hangs: the bug has made it do so.
 const LIMIT: Duration = Duration::from_mins(15);
 
+/// Settings of the builds, whatever the environment says. Each patch changes a few lines of a large crate, which an
+/// incremental build without optimisation takes in a fraction of the time. Packages from outside are built once.
+const PROFILE: [&str; 4] = ["--config", "profile.dev.opt-level=0", "--config", "profile.dev.package.\"*\".opt-level=1"];
+
 /// Outcome of a patch.
 #[derive(Debug)]
 pub(super) enum Verdict {
@@ -33,6 +37,8 @@ pub(super) enum Verdict {
         command: String,
         why: String,
     },
+    /// This command ended, but no test failed or ended the process: what it was killed by is not known.
+    Unclear(String),
     DoesNotApply(String),
     DoesNotCompile,
 }
@@ -46,6 +52,9 @@ impl fmt::Display for Verdict {
                 write!(f, "SEEN OTHERWISE: `cargo {command}` fails and does not say {says:?}")
             }
             Self::Useless { command, why } => write!(f, "NOT TRIED: `cargo {command}` {why}"),
+            Self::Unclear(command) => {
+                write!(f, "UNCLEAR: `cargo {command}` fails, and no test did (see target/patched/output.txt)")
+            }
             Self::DoesNotApply(why) => write!(f, "DOES NOT APPLY: {why}"),
             Self::DoesNotCompile => f.write_str("DOES NOT COMPILE"),
         }
@@ -56,9 +65,9 @@ enum Ended {
     Well,
     /// No test matched.
     NoTest,
-    /// Tests that failed, and all that was printed.
+    /// Tests that failed, if any did, and all that was printed.
     Badly {
-        failed: String,
+        failed: Option<String>,
         output: String,
     },
 }
@@ -84,7 +93,9 @@ impl<'s> Trial<'s> {
             let why = match self.cargo(command, false)? {
                 Ended::Well => continue,
                 Ended::NoTest => "runs no test".into(),
-                Ended::Badly { failed, .. } => format!("fails without a patch: {failed}"),
+                Ended::Badly { failed, .. } => {
+                    format!("fails without a patch: {}", failed.as_deref().unwrap_or("no test did"))
+                }
             };
             eprintln!("`cargo {command}` {why}");
             useless.insert((*command).to_owned(), why);
@@ -119,6 +130,7 @@ impl<'s> Trial<'s> {
             if let Some(says) = says.as_ref().filter(|says| !output.contains(says.as_str())) {
                 return Ok(Verdict::SeenOtherwise { command: command.clone(), says: says.clone() });
             }
+            let Some(failed) = failed else { return Ok(Verdict::Unclear(command.clone())) };
             by.push(failed);
         }
         Ok(Verdict::Killed { by: by.join("; ") })
@@ -130,7 +142,7 @@ impl<'s> Trial<'s> {
         let log = self.scratch.build().with_file_name("output.txt");
         let (cargo_words, test_words) = command.split_once(" -- ").unwrap_or((command, ""));
         let mut cargo = Command::new("cargo");
-        cargo.args(cargo_words.split_whitespace());
+        cargo.args(cargo_words.split_whitespace()).args(PROFILE);
         if build_only {
             cargo.arg("--no-run");
         } else {
@@ -141,6 +153,8 @@ impl<'s> Trial<'s> {
             .current_dir(self.scratch.tree())
             .env("CARGO_TARGET_DIR", self.scratch.build())
             .env("RUST_BACKTRACE", "0")
+            .env("CARGO_INCREMENTAL", "1")
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
             .stdin(Stdio::null())
             .stdout(file.try_clone().map_err(broken)?)
             .stderr(file)
@@ -156,7 +170,7 @@ impl<'s> Trial<'s> {
                 let group = format!("-{}", child.id());
                 Command::new("kill").args(["-KILL", "--", &group]).status().map_err(broken)?;
                 child.wait().map_err(broken)?;
-                let failed = format!("a hang: more than {} s", LIMIT.as_secs());
+                let failed = Some(format!("a hang: more than {} s", LIMIT.as_secs()));
                 let output = std::fs::read(&log).map_err(broken)?;
                 return Ok(Ended::Badly { failed, output: String::from_utf8_lossy(&output).into_owned() });
             }
@@ -176,10 +190,16 @@ fn passed(line: &str) -> Option<usize> {
     line.strip_prefix("test result: ")?.split(". ").nth(1)?.split(' ').next()?.parse().ok()
 }
 
-/// The first test that failed, and how many more.
-fn failed_tests(text: &str) -> String {
+/// The first test that failed, and how many more; or the one that ended the process, and so has no line of its own.
+fn failed_tests(text: &str) -> Option<String> {
     let failures = Failures::copy(text.as_bytes(), std::io::sink()).unwrap_or_default();
-    failures.short().unwrap_or_else(|| "an end without a verdict (see target/patched/output.txt)".into())
+    failures.short().or_else(|| Some(format!("the end of the process in {}", text.lines().rev().find_map(broke_off)?)))
+}
+
+/// The test in `thread 'a::b' (7) panicked at ...`: a test's thread has the test's name.
+fn broke_off(line: &str) -> Option<&str> {
+    let (test, what) = line.strip_prefix("thread '")?.split_once('\'')?;
+    (what.contains(" panicked at ") || what.contains(" has overflowed its stack")).then_some(test)
 }
 
 #[cfg(test)]
@@ -190,6 +210,17 @@ mod tests {
     fn results_are_read_from_cargos_lines() {
         assert_eq!(passed("test result: ok. 12 passed; 0 failed; 0 ignored"), Some(12));
         assert_eq!(passed("running 12 tests"), None);
-        assert_eq!(failed_tests("test a::b ... FAILED\ntest c ... ok\ntest d ... FAILED\n"), "a::b and 1 more");
+        let failed = |text| failed_tests(text).unwrap_or_default();
+        assert_eq!(failed("test a::b ... FAILED\ntest c ... ok\ntest d ... FAILED\n"), "a::b and 1 more");
+    }
+
+    #[test]
+    fn a_test_that_ends_the_process_is_named_and_an_end_without_a_test_is_none() {
+        let end = "\nerror: test failed\n  process didn't exit successfully (signal: 6, SIGABRT)\n";
+        let aborted = format!("thread 'a::b' (7) panicked at x.rs:1:2:\nno\n{end}");
+        assert_eq!(failed_tests(&aborted).as_deref(), Some("the end of the process in a::b"));
+        let overflowed = format!("\nthread 'c' (8) has overflowed its stack\n{end}");
+        assert_eq!(failed_tests(&overflowed).as_deref(), Some("the end of the process in c"));
+        assert_eq!(failed_tests(end), None);
     }
 }
