@@ -93,10 +93,12 @@ pub trait BusDevice: Send + Sync {
         Ok(())
     }
 
-    /// Resets the device and no other one. Its registers are where they were, bus mastering and its interrupt pin are off. False when its bus cannot.
+    /// Resets the device and no other one. Of its own state nothing is left; what the core has set is so again: where its registers
+    /// are, its access to memory, its interrupt pin. Its messages are off. Accesses that it had begun have ended before. False when its
+    /// bus cannot; then nothing has changed.
     ///
     /// # Errors
     ///
-    /// As [`BusError`] lists.
+    /// As [`BusError`] lists; the device may have been reset, and is without access to memory.
     fn reset(&self) -> Result<bool, BusError>;
 }

@@ -97,6 +97,7 @@ impl Driver for PciHost {
         for problem in &found.problems {
             dev.log(format_args!("{problem}"));
         }
+        let isolation = found.isolate(&*config)?;
         for function in &found.functions {
             let bus = BusFunction::new(Arc::clone(&config), dev.system_clock(), function, &windows);
             let ready = match function.header {
@@ -108,7 +109,7 @@ impl Driver for PciHost {
                 dev.log(format_args!("{}: {error}", function.at));
             }
             // One that cannot be added, for its name perhaps, is reported by the core; the others are added.
-            let mut desc = function.description(dev.desc(), &windows);
+            let mut desc = function.description(dev.desc(), &windows, &isolation);
             match found.interrupt(function, dev.desc()) {
                 Ok(interrupt) => desc.resources.extend(interrupt),
                 Err(problem) => dev.log(format_args!("{problem}")),

@@ -64,6 +64,7 @@ pub struct Virt {
     cpus: usize,
     trace: usize,
     second: bool,
+    function_reset: bool,
     dma_mask: Option<u64>,
     mmu: Option<Arc<Mmu>>,
 }
@@ -77,7 +78,7 @@ impl Default for Virt {
 impl Virt {
     /// The default board: two CPUs, 80 MiB of RAM, one `edu`.
     pub fn new() -> Self {
-        Self { cpus: 2, trace: 0, second: false, dma_mask: None, mmu: None }
+        Self { cpus: 2, trace: 0, second: false, function_reset: false, dma_mask: None, mmu: None }
     }
 
     /// Sets the number of CPUs over which threads are spread, at least 1.
@@ -89,6 +90,12 @@ impl Virt {
     /// Adds a second `edu`, [`SECOND_EDU`], device 2 on the host bridge's own bus. It shares its line with nobody.
     pub fn second_edu(mut self) -> Self {
         self.second = true;
+        self
+    }
+
+    /// Gives each `edu` function-level reset, which QEMU's does not have.
+    pub fn function_reset(mut self) -> Self {
+        self.function_reset = true;
         self
     }
 
@@ -118,7 +125,9 @@ impl Virt {
         let place =
             |name, parent, device, config| Function { name, parent, device, config, attached: None, present: true };
         let edu = || {
-            FunctionConfig::device(edu::ID, 0x00_ff00, 0x10).with_memory(edu::WINDOW as u32).with_pin().with_msi(0x40)
+            let config = FunctionConfig::device(edu::ID, 0x00_ff00, 0x10);
+            let config = config.with_memory(edu::WINDOW as u32).with_pin().with_msi(0x40);
+            if self.function_reset { config.with_function_reset(0x60) } else { config }
         };
         let mut functions = vec![
             place("host-bridge", None, 0, host),

@@ -11,6 +11,7 @@ use crate::env::{Instant, Job};
 use crate::event::EventKind;
 use crate::iommu::{self, Domain, GroupError, GroupHold, Membership, OwnerId};
 use crate::lifecycle::DmaOwner;
+use crate::power::DeviceReset;
 use crate::sync::WaitQueue;
 use crate::system::{DeviceRegistry, System};
 
@@ -35,6 +36,11 @@ impl PassThroughOwner<'_> {
         let domain = bound.slots.get::<Domain>()?;
         let member = bound.slots.get::<Membership>().map(|member| (*member).clone());
         Some(Ioas::new(bound.system(), &bound.desc().name, member, domain))
+    }
+
+    /// Reset of the device, which a user's state does not survive; `None` when nothing resets it.
+    pub fn device_reset(&self) -> Option<DeviceReset> {
+        DeviceReset::of(self.state)
     }
 
     /// Opens the device for the pass-through owner `owner`, until the guard is dropped or the device is unbound.

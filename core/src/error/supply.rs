@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 
+use crate::bus::BusError;
 use crate::claim::Conflict;
 
 /// Error of switching a supply.
@@ -19,6 +20,9 @@ pub enum SupplyError {
     /// Another user holds the line and would be affected.
     #[error(transparent)]
     Held(#[from] Box<Conflict>),
+    /// The device's bus could not reset it.
+    #[error("reset by its bus: {0}")]
+    Bus(#[from] BusError),
     /// It was switched off more often than on.
     #[error("switched off more often than on")]
     Unbalanced,

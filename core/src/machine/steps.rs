@@ -127,8 +127,8 @@ impl Entry for BusMasterEntry {
     }
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
-        // It is off: `unwind` has seen to that before the first release.
-        let _ = ctx;
+        // It is off: `unwind` has seen to that before the first release. A reset does not switch it on again.
+        power::BusResets::close(ctx.bound);
         Outcome::Returned
     }
 }

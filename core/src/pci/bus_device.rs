@@ -7,13 +7,13 @@ use core::time::Duration;
 
 use super::config::reg;
 use super::message::MessageRegisters;
-use super::{Capability, ConfigSpace, Function, FunctionId, Header, Space, Window, bar};
+use super::{Capability, ConfigSpace, Function, FunctionId, Header, Isolation, Space, Window, bar};
 use crate::addr::PhysAddr;
 use crate::bus::{BusDevice, BusError, MessageKind, Messages};
 use crate::context::SystemClock;
 use crate::description::{BusKind, DeviceDesc, PciIdentity, Resource, Supplier, SupplierKind, Unmet};
 use crate::env::{Env, IoError, Width};
-use crate::sync::SpinLock;
+use crate::sync::{Mutex, SpinLock};
 
 /// Longest time for the completion of a function's accesses, and the interval of looks. A completion takes 50 ms at most by
 /// default (PCI Express 5.0, 2.8).
@@ -25,9 +25,10 @@ const READY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mill
 
 impl Function {
     /// Description of the function as a device on the bus `pci`, behind the host bridge that `host` describes and whose addresses are
-    /// `windows`: identity, the registers of its memory BARs that have addresses, its IOMMU by `iommu-map`, and the host bridge's
-    /// DMA properties.
-    pub fn description(&self, host: &DeviceDesc, windows: &[Window]) -> DeviceDesc {
+    /// `windows`: identity, the registers of its memory BARs that have addresses, its streams at IOMMUs by `iommu-map`, and the host
+    /// bridge's DMA properties. A function that `isolation` has in a set with others gets a stream that all of them have, so that
+    /// they are one IOMMU group.
+    pub fn description(&self, host: &DeviceDesc, windows: &[Window], isolation: &Isolation) -> DeviceDesc {
         let mut desc = DeviceDesc::new(&self.at.to_string());
         desc.bus = BusKind::Pci;
         let mut identity = PciIdentity {
@@ -49,9 +50,17 @@ impl Function {
         desc.dma = host.dma.clone();
         // Those are the host bridge's own.
         desc.dma.reserved.clear();
-        if let Some((node, args)) = host.requester_stream(u32::from(self.at.requester_id())) {
-            let (kind, property) = (SupplierKind::Iommu, "iommus".into());
-            desc.suppliers.push(Supplier { node, target: node, kind, property, args });
+        let stream = |id: u16| host.requester_stream(id.into());
+        if stream(self.at.requester_id()).is_some() {
+            let mut streams: Vec<_> = isolation.requesters(self.at).filter_map(stream).collect();
+            streams.extend(isolation.set(self.at).iter().copied().find_map(stream));
+            for (node, args) in streams {
+                let known = |s: &Supplier| s.kind == SupplierKind::Iommu && s.node == node && s.args == args;
+                if !desc.suppliers.iter().any(known) {
+                    let (kind, property) = (SupplierKind::Iommu, "iommus".into());
+                    desc.suppliers.push(Supplier { node, target: node, kind, property, args });
+                }
+            }
         } else if host.maps_requester(u32::from(self.at.requester_id())) {
             // It must not run untranslated (P10).
             let reason = "which cell counts up with the requester ID is not said".into();
@@ -90,8 +99,10 @@ pub struct BusFunction {
     conventional: Option<u16>,
     bars: Vec<super::Bar>,
     reset: Option<FunctionReset>,
-    /// Held while the command register is changed.
-    command: SpinLock<()>,
+    /// Held during a reset, which may sleep.
+    resetting: Mutex<()>,
+    /// Bits of the command register that the core has set, of those that it changes. Held while the register is changed.
+    command: SpinLock<u32>,
     messages: MessageRegisters,
 }
 
@@ -129,7 +140,8 @@ impl BusFunction {
             conventional,
             bars,
             reset,
-            command: SpinLock::new(()),
+            resetting: Mutex::new(()),
+            command: SpinLock::new(reg::NO_PIN),
             messages,
         }
     }
@@ -155,7 +167,13 @@ impl BusFunction {
     }
 
     fn set_command(&self, set: u32, clear: u32) -> Result<(), BusError> {
-        let _one_change = self.command.lock();
+        let mut wanted = self.command.lock();
+        *wanted = *wanted & !clear | set;
+        self.change_command(set, clear)
+    }
+
+    /// Changes the register; its lock is held.
+    fn change_command(&self, set: u32, clear: u32) -> Result<(), BusError> {
         let old = self.read(reg::COMMAND, Width::W16)?;
         let new = old & !clear | set;
         if new != old {
@@ -225,9 +243,14 @@ impl BusDevice for BusFunction {
 
     fn reset(&self) -> Result<bool, BusError> {
         let Some(reset) = self.reset.filter(|_| self.header == Header::Device) else { return Ok(false) };
-        self.set_bus_master(false)?;
+        let _one_reset = self.resetting.lock();
+        let command = {
+            let _one_change = self.command.lock();
+            self.change_command(reg::NO_PIN, reg::BUS_MASTER)?;
+            self.read(reg::COMMAND, Width::W16)?
+        };
+        self.wait_for_completions()?;
         let interrupt_line = self.read(reg::INTERRUPT_LINE, Width::W8).unwrap_or(0xff);
-        let command = self.read(reg::COMMAND, Width::W16)?;
         let control = self.express.map(|cap| self.read(cap + 8, Width::W16)).transpose()?;
         match reset {
             FunctionReset::Express(cap) => self.write(cap + 8, Width::W16, control.unwrap_or(0) | 1 << 15)?,
@@ -251,7 +274,10 @@ impl BusDevice for BusFunction {
         if let (Some(cap), Some(control)) = (self.express, control) {
             self.write(cap + 8, Width::W16, control)?;
         }
-        self.write(reg::COMMAND, Width::W16, command)?;
-        Ok(true)
+        // As it was, and what the core wants by now, which may be less than before the reset.
+        let wanted = self.command.lock();
+        let ours = reg::BUS_MASTER | reg::NO_PIN;
+        self.write(reg::COMMAND, Width::W16, command & !ours | *wanted & ours)?;
+        self.read(reg::COMMAND, Width::W16).map(|_| true)
     }
 }

@@ -1,4 +1,4 @@
-//! Reset of a device by its reset lines.
+//! Reset of a device, by its reset lines or by its bus.
 
 use alloc::format;
 use alloc::string::ToString;
@@ -8,9 +8,10 @@ use core::fmt;
 
 use super::{Line, LineUse, SupplyError};
 use crate::binding::{BindingState, ResourceError};
-use crate::device::SupplierKind;
+use crate::device::{Device, SupplierKind};
 use crate::event::EventKind;
 use crate::lifecycle::Quiesced;
+use crate::rundown::TrackedRundown;
 use crate::sync::atomic::Ordering;
 use crate::system::System;
 
@@ -92,6 +93,68 @@ impl fmt::Debug for ResetLine {
     }
 }
 
+/// Reset of one device and no other, for the lifetime of its binding: by its reset lines, or, where it has none, by its bus
+/// (function-level reset of PCI). The handle may outlive its binding, and then returns [`SupplyError::Gone`].
+#[derive(Debug)]
+pub struct DeviceReset(Way);
+
+#[derive(Debug)]
+enum Way {
+    Lines(ResetLine),
+    Bus(Weak<System>, Arc<Device>, Arc<BusResets>),
+}
+
+/// Run-down of the resets of a binding by its bus, until the bus takes the device's access to memory away for good.
+#[derive(Debug)]
+pub(crate) struct BusResets(TrackedRundown);
+
+impl Default for BusResets {
+    fn default() -> Self {
+        Self(TrackedRundown::open())
+    }
+}
+
+impl BusResets {
+    /// Ends them for the binding `bound`.
+    pub(crate) fn close(bound: &BindingState) {
+        if let Some(resets) = bound.slots.take::<Self>() {
+            resets.0.close_and_drain(bound.system(), bound.name());
+        }
+    }
+}
+
+impl DeviceReset {
+    /// The reset of the device of `bound`; `None` when nothing resets it.
+    pub(crate) fn of(bound: &BindingState) -> Option<Self> {
+        let by_bus = || {
+            let device = bound.device();
+            device.bus()?;
+            Some(Way::Bus(Arc::downgrade(bound.system()), Arc::clone(device), bound.slots.get_or_default()))
+        };
+        ResetLine::of(bound).map(Way::Lines).or_else(by_bus).map(Self)
+    }
+
+    /// Resets the device. Afterwards it is idle until it is started; the core's settings of it are as before.
+    ///
+    /// # Errors
+    ///
+    /// As [`ResetLine::hold`]; [`SupplyError::NoSuchLine`] when its bus cannot reset it, [`SupplyError::Bus`] when the bus has failed to.
+    pub fn reset(&self) -> Result<Quiesced, SupplyError> {
+        match &self.0 {
+            Way::Lines(lines) => lines.pulse(),
+            Way::Bus(system, device, resets) => {
+                let system = system.upgrade().ok_or(SupplyError::Gone)?;
+                let _inside = resets.0.enter(&system, "a reset").ok_or(SupplyError::Gone)?;
+                match device.bus().map(|bus| bus.reset()) {
+                    Some(Ok(true)) => Ok(Quiesced::in_reset()),
+                    None | Some(Ok(false)) => Err(SupplyError::NoSuchLine),
+                    Some(Err(error)) => Err(error.into()),
+                }
+            }
+        }
+    }
+}
+
 /// Resets a device whose reset failed when its pass-through user closed it: it cannot be bound or opened before a reset
 /// has succeeded (P12).
 pub(crate) fn reset_after_user(bound: &BindingState) -> Result<(), ResourceError> {
@@ -100,8 +163,8 @@ pub(crate) fn reset_after_user(bound: &BindingState) -> Result<(), ResourceError
     if !left.load(Ordering::Acquire) {
         return Ok(());
     }
-    let lines = ResetLine::of(bound).ok_or(ResourceError::NotReset(SupplyError::NoSuchLine))?;
-    bound.mark_quiesced(lines.pulse().map_err(ResourceError::NotReset)?);
+    let reset = DeviceReset::of(bound).ok_or(ResourceError::NotReset(SupplyError::NoSuchLine))?;
+    bound.mark_quiesced(reset.reset().map_err(ResourceError::NotReset)?);
     // Cleared only after the reset has succeeded.
     left.store(false, Ordering::Release);
     Ok(())

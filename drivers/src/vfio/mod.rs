@@ -1,5 +1,8 @@
 //! The pass-through owner: gives a whole device to a user outside the kernel (a guest, a user-space process).
 //!
+//! [`Vfio`] takes platform devices with a reset line, [`VfioPci`] functions behind a PCI host bridge that can be reset by themselves; a
+//! user of a function has its memory BARs and its interrupt pin, and no configuration space, so it sends no messages.
+//!
 //! It binds through `driver_override` only. While it holds the device, nobody else can use the device's IOMMU group
 //! (P7), and the group's devices are open for one owner, who has an identity ([`OwnerId`]). One user at a time opens a
 //! [`Session`]: registers, interrupts, DMA maps with pinned memory, reset. To take the device back, the host requests its
@@ -23,10 +26,12 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use bindery::binding::Bound;
+use bindery::device::Resource;
 use bindery::dma::PassThroughOwner;
 use bindery::driver::{Client, DmaOwner, Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::iommu::OwnerId;
 use bindery::machine::SystemClock;
+use bindery::power::SupplyError;
 use bindery::sync::pause;
 use callbacks::Callbacks;
 use shared::Shared;
@@ -41,7 +46,10 @@ const POLL: Duration = Duration::from_millis(1);
 /// callback would otherwise last longer than any deadline.
 const TURNS: u32 = 5_000;
 
-/// The driver.
+/// Why a device is not given away.
+const NO_RESET: &str = "no reset of its own: it cannot be given away";
+
+/// The driver of platform devices.
 #[derive(Clone, Copy, Debug)]
 pub struct Vfio {
     /// Time that a user gets to release a device after a request, in the machine's time.
@@ -53,6 +61,10 @@ impl Default for Vfio {
         Self { release_timeout: RELEASE_TIMEOUT }
     }
 }
+
+/// The driver of PCI functions.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VfioPci(pub Vfio);
 
 /// A device that is, or can be, in a user's hands.
 #[derive(Debug)]
@@ -70,8 +82,7 @@ impl Vfio {
     ///
     /// When the device has a user, is being taken back, could not be reset, or its group has another owner.
     pub fn open(client: &Client<Self>) -> Result<Session, OpenError> {
-        let open = |device: &Device<'_>| device.open(&OwnerId::new(&format!("the user of {}", device.shared.device())));
-        client.call(open).unwrap_or(Err(OpenError::Leaving))
+        client.call(|device| device.open_alone()).unwrap_or(Err(OpenError::Leaving))
     }
 
     /// Opens the device for `owner`, for example a guest. The devices of an IOMMU group have one owner at a time: an open by
@@ -86,7 +97,94 @@ impl Vfio {
     }
 }
 
-impl Device<'_> {
+impl VfioPci {
+    /// As [`Vfio::open`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Vfio::open`].
+    pub fn open(client: &Client<Self>) -> Result<Session, OpenError> {
+        client.call(|device| device.open_alone()).unwrap_or(Err(OpenError::Leaving))
+    }
+
+    /// As [`Vfio::open_as`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Vfio::open`].
+    pub fn open_as(client: &Client<Self>, owner: &OwnerId) -> Result<Session, OpenError> {
+        client.call(|device| device.open(owner)).unwrap_or(Err(OpenError::Leaving))
+    }
+}
+
+impl<'b> Device<'b> {
+    /// Takes the device of `dev`.
+    fn give_away(driver: Vfio, dev: &Bound<'b>) -> Result<Self, ProbeError> {
+        let owner = dev.pass_through().ok_or(ProbeError::Device("its DMA is not given away"))?;
+        let ioas = owner.io_address_space().ok_or(ProbeError::Device("no IOMMU domain to give away"))?;
+        // Without a reset the next user would get the device in the state that the last one left (P12).
+        let reset = owner.device_reset().ok_or(ProbeError::Device(NO_RESET))?;
+        let mut regions = Vec::new();
+        let mut interrupts = 0;
+        for resource in &dev.desc().resources {
+            match resource {
+                Resource::Mem { .. } => regions.push(dev.mmio(regions.len())?.handle()),
+                Resource::Irq { .. } | Resource::IrqBehind { .. } => interrupts += 1,
+            }
+        }
+        let shared = Shared::new(owner.host(), regions, reset, ioas);
+        for index in 0..interrupts {
+            let user = Arc::clone(&shared);
+            // All of it is for task context: the user's callbacks are in a table under a lock.
+            let irq = dev.request_threaded_irq(index, || IrqReturn::WakeThread, move || user.trigger(index))?;
+            irq.mask();
+            shared.add_irq(irq.handle());
+        }
+        dev.mark_quiesced(shared.reset.reset().map_err(|error| match error {
+            SupplyError::NoSuchLine => ProbeError::Device(NO_RESET),
+            SupplyError::Bus(_) => ProbeError::Device("its bus could not reset it"),
+            _ => ProbeError::Device("the reset line does not answer"),
+        })?);
+        Ok(Self { clock: dev.system_clock(), owner, shared, release_timeout: driver.release_timeout })
+    }
+
+    /// Asks the user for the device, and waits up to the deadline.
+    fn request_release(&self) {
+        let clock = &self.clock;
+        let deadline = clock.now() + self.release_timeout;
+        let Some(user) = self.shared.refuse_opens() else { return };
+        self.owner.report("requested", format_args!("{:?} to release it", self.release_timeout));
+        Callbacks::request(&user);
+        let (mut turns, mut late) = (0, false);
+        // An orderly release: the session is dropped, and no callback runs any more.
+        while (self.shared.is_open() || user.is_busy()) && !late {
+            // The clock is read first, so that a wait that was preempted past its deadline still checks once more.
+            late = clock.now() >= deadline;
+            if user.is_busy() && turns < TURNS {
+                turns += 1;
+                pause();
+            } else if !late {
+                let left = deadline.since(clock.now());
+                clock.wait_until(left.min(POLL), POLL, || !(self.shared.is_open() || user.is_busy()));
+            }
+        }
+        if self.shared.is_open() {
+            let late = format!("not released within {:?}: revoked", self.release_timeout);
+            self.owner.report("revoked", format_args!("{late}"));
+        } else {
+            self.owner.report("released", format_args!("released by the user"));
+        }
+    }
+
+    /// Ends the user's access.
+    fn revoke(&self) -> Result<Quiesced, QuiesceError> {
+        self.shared.revoke().map_err(|_| QuiesceError("it could not be reset"))
+    }
+
+    fn open_alone(&self) -> Result<Session, OpenError> {
+        self.open(&OwnerId::new(&format!("the user of {}", self.shared.device())))
+    }
+
     fn open(&self, owner: &OwnerId) -> Result<Session, OpenError> {
         if self.shared.is_open() {
             return Err(OpenError::Busy);
@@ -102,60 +200,39 @@ impl Driver for Vfio {
     type Data<'b> = Device<'b>;
 
     fn probe<'b>(&self, dev: Bound<'b>) -> Result<Device<'b>, ProbeError> {
-        let owner = dev.pass_through().ok_or(ProbeError::Device("its DMA is not given away"))?;
-        let ioas = owner.io_address_space().ok_or(ProbeError::Device("no IOMMU domain to give away"))?;
-        // Without a reset the next user would get the device in the state that the last one left (P12).
-        let reset = dev.reset_line().ok_or(ProbeError::Device("no reset line of its own: it cannot be given away"))?;
-        let mut regions = Vec::new();
-        let mut interrupts = 0;
-        for resource in &dev.desc().resources {
-            match resource {
-                bindery::device::Resource::Mem { .. } => regions.push(dev.mmio(regions.len())?.handle()),
-                bindery::device::Resource::Irq { .. } | bindery::device::Resource::IrqBehind { .. } => {
-                    interrupts += 1;
-                }
-            }
+        if dev.desc().pci.is_some() {
+            return Err(ProbeError::Device("a PCI function: vfio-pci takes it"));
         }
-        let shared = Shared::new(owner.host(), regions, reset, ioas);
-        for index in 0..interrupts {
-            let user = Arc::clone(&shared);
-            // All of it is for task context: the user's callbacks are in a table under a lock.
-            let irq = dev.request_threaded_irq(index, || IrqReturn::WakeThread, move || user.trigger(index))?;
-            irq.mask();
-            shared.add_irq(irq.handle());
-        }
-        dev.mark_quiesced(shared.reset.pulse().map_err(|_| ProbeError::Device("the reset line does not answer"))?);
-        Ok(Device { clock: dev.system_clock(), owner, shared, release_timeout: self.release_timeout })
+        Device::give_away(*self, &dev)
     }
 
     fn request_release(device: &Device<'_>) {
-        let clock = &device.clock;
-        let deadline = clock.now() + device.release_timeout;
-        let Some(user) = device.shared.refuse_opens() else { return };
-        device.owner.report("requested", format_args!("{:?} to release it", device.release_timeout));
-        Callbacks::request(&user);
-        let (mut turns, mut late) = (0, false);
-        // An orderly release: the session is dropped, and no callback runs any more.
-        while (device.shared.is_open() || user.is_busy()) && !late {
-            // The clock is read first, so that a wait that was preempted past its deadline still checks once more.
-            late = clock.now() >= deadline;
-            if user.is_busy() && turns < TURNS {
-                turns += 1;
-                pause();
-            } else if !late {
-                let left = deadline.since(clock.now());
-                clock.wait_until(left.min(POLL), POLL, || !(device.shared.is_open() || user.is_busy()));
-            }
-        }
-        if device.shared.is_open() {
-            let late = format!("not released within {:?}: revoked", device.release_timeout);
-            device.owner.report("revoked", format_args!("{late}"));
-        } else {
-            device.owner.report("released", format_args!("released by the user"));
-        }
+        device.request_release();
     }
 
     fn quiesce(device: &Device<'_>) -> Result<Quiesced, QuiesceError> {
-        device.shared.revoke().map_err(|_| QuiesceError("the reset line does not answer"))
+        device.revoke()
+    }
+}
+
+impl Driver for VfioPci {
+    const NAME: &'static str = "vfio-pci";
+    const MATCHES: &'static [Match] = &[];
+    const DMA: DmaOwner = DmaOwner::PassThrough;
+    type Data<'b> = Device<'b>;
+
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Device<'b>, ProbeError> {
+        if dev.desc().pci.is_none() {
+            return Err(ProbeError::Device("no PCI function: vfio-platform takes it"));
+        }
+        Device::give_away(self.0, &dev)
+    }
+
+    fn request_release(device: &Device<'_>) {
+        device.request_release();
+    }
+
+    fn quiesce(device: &Device<'_>) -> Result<Quiesced, QuiesceError> {
+        device.revoke()
     }
 }

@@ -171,11 +171,11 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// When the reset line does not respond.
+    /// When the reset line, or the device on its bus, does not respond.
     #[track_caller]
     pub fn reset(&self) -> Result<(), VfioError> {
         self.inside("a reset", |s| {
-            s.reset.pulse()?;
+            s.reset.reset()?;
             Ok(())
         })
     }

@@ -10,7 +10,7 @@ use bindery::dma::{Ioas, PassThroughHost};
 use bindery::driver::Quiesced;
 use bindery::iommu::GroupHold;
 use bindery::irq::IrqHandle;
-use bindery::power::{ResetLine, SupplyError};
+use bindery::power::{DeviceReset, SupplyError};
 use bindery::sync::SpinLock;
 
 use super::callbacks::Callbacks;
@@ -36,7 +36,7 @@ pub(super) struct Shared {
     pub(super) regions: Vec<MmioHandle>,
     /// The interrupts, by index.
     irqs: SpinLock<Vec<IrqHandle>>,
-    pub(super) reset: ResetLine,
+    pub(super) reset: DeviceReset,
     /// The user's maps. Closed with the binding.
     pub(super) ioas: Ioas,
     /// Run-down protection of users' operations. Closed by [`revoke`](Self::revoke) first.
@@ -45,7 +45,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(host: PassThroughHost, regions: Vec<MmioHandle>, reset: ResetLine, ioas: Ioas) -> Arc<Self> {
+    pub(super) fn new(host: PassThroughHost, regions: Vec<MmioHandle>, reset: DeviceReset, ioas: Ioas) -> Arc<Self> {
         let (door, irqs, state) = (TrackedRundown::open(), SpinLock::default(), SpinLock::default());
         Arc::new(Self { host, regions, irqs, reset, ioas, door, state })
     }
@@ -83,7 +83,7 @@ impl Shared {
 
     /// Resets the device and records the result: until a reset succeeds, the device is not opened again (P12).
     fn reset_between_users(&self) -> Result<Quiesced, SupplyError> {
-        let quiesced = self.reset.pulse();
+        let quiesced = self.reset.reset();
         let failed = quiesced.as_ref().err().cloned();
         let before = core::mem::replace(&mut self.state.lock().not_reset, failed.clone());
         match failed {

@@ -153,7 +153,7 @@ fn bus_mastering_is_off_when_the_accesses_under_way_have_ended() {
 }
 
 #[test]
-fn a_reset_leaves_the_registers_where_they_were_and_bus_mastering_off() {
+fn a_reset_leaves_the_registers_where_they_were_and_what_the_core_has_set() {
     for (caps, express) in BOTH {
         let config = Config::new(express);
         let device = device(&config, &function(Header::Device, caps));
@@ -161,7 +161,7 @@ fn a_reset_leaves_the_registers_where_they_were_and_bus_mastering_off() {
         config.change(|s| s.not_ready = 3);
         let control = config.word(EXPRESS + 8);
         assert_eq!(device.reset(), Ok(true));
-        assert_eq!((config.word(0x10), config.word(4) & 0x406), (0x1000_0000, 0x402));
+        assert_eq!((config.word(0x10), config.word(4) & 0x406), (0x1000_0000, 0x406));
         assert_eq!((config.word(EXPRESS + 8), config.0.lock().resets), (control, 1));
         config.change(|s| s.pending = u32::MAX);
         assert_eq!(device.reset(), Err(BusError::Busy), "a reset with reads under way confuses who answers them");
@@ -170,6 +170,9 @@ fn a_reset_leaves_the_registers_where_they_were_and_bus_mastering_off() {
         config.change(|s| s.not_ready = 0);
         assert_eq!(config.word(0x10), 0);
         assert_eq!((device.reset(), config.word(0x10)), (Ok(true), 0x1000_0000), "it has come back late");
+        assert_eq!(config.word(4) & 0x404, 0x404, "access to memory as the core wants it, after all");
+        device.set_bus_master(false).unwrap();
+        assert_eq!((device.reset(), config.word(4) & 0x404), (Ok(true), 0x400));
     }
 }
 
@@ -186,7 +189,9 @@ fn the_pin_is_on_only_between_its_first_and_its_last_user() {
     assert_eq!(config.word(4) & 0x406, 0x406);
     device.set_interrupt_pin(true).unwrap();
     assert_eq!(device.reset(), Ok(true));
-    assert_eq!(config.word(4) & 0x404, 0x400);
+    assert_eq!(config.word(4) & 0x404, 4, "it has its user still");
+    device.set_interrupt_pin(false).unwrap();
+    assert_eq!((device.reset(), config.word(4) & 0x404), (Ok(true), 0x404));
     config.change(|s| s.present = false);
     assert_eq!(device.set_interrupt_pin(false), Err(BusError::Gone));
 }

@@ -2,6 +2,7 @@
 
 #[cfg(not(loom))]
 mod bus_device;
+mod isolation;
 mod malformed;
 #[cfg(not(loom))]
 mod message;
@@ -14,7 +15,7 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::addr::PhysAddr;
-use crate::description::{DeviceDesc, InterruptMap, IrqLine, Resource, Trigger};
+use crate::description::{DeviceDesc, InterruptMap, IrqLine, Resource, Supplier, SupplierKind, Trigger};
 use model::{Model, Part};
 
 const WINDOWS: [Window; 3] = [

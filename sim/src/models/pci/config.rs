@@ -22,6 +22,16 @@ const SECONDARY_RESET: u16 = 1 << 6;
 
 const MSI: u8 = 0x05;
 const EXPRESS: u8 = 0x10;
+const ADVANCED_FEATURES: u8 = 0x13;
+
+/// What a write to configuration space resets.
+pub(crate) enum Resets {
+    Nothing,
+    /// All that is behind the bridge.
+    Behind,
+    /// The function.
+    Itself,
+}
 
 /// Configuration space of a function.
 #[derive(Clone)]
@@ -32,6 +42,8 @@ pub(crate) struct Config {
     /// Bytes of BAR 0.
     bar: Option<u64>,
     msi: Option<usize>,
+    /// Offset of the register that resets the function.
+    function_reset: Option<usize>,
     last_capability: Option<usize>,
     bridge: bool,
     express: bool,
@@ -47,6 +59,7 @@ impl Config {
             at_power_up: blank,
             bar: None,
             msi: None,
+            function_reset: None,
             last_capability: None,
             bridge: false,
             express: false,
@@ -103,6 +116,16 @@ impl Config {
         self
     }
 
+    /// With function-level reset, by the capability for conventional devices at offset `at`.
+    pub(crate) fn with_function_reset(mut self, at: u8) -> Self {
+        self.capability(ADVANCED_FEATURES, at);
+        let at = usize::from(at);
+        // Six bytes; it tells pending transactions, and can be reset.
+        self.set(at + 2, &[6, 0b11]);
+        self.function_reset = Some(at + 4);
+        self
+    }
+
     /// With the capability of a PCI Express port of type `kind` at offset `at`.
     pub(crate) fn with_express(mut self, at: u8, kind: u16) -> Self {
         self.capability(EXPRESS, at);
@@ -146,15 +169,21 @@ impl Config {
         (0..len).rev().fold(0, |value, i| value << 8 | byte(offset + i))
     }
 
-    /// Writes `len` bytes. Returns true when this puts the bus behind a bridge into reset.
-    pub(crate) fn write(&mut self, offset: usize, len: usize, value: u64) -> bool {
+    /// Writes `len` bytes. Returns what this resets.
+    pub(crate) fn write(&mut self, offset: usize, len: usize, value: u64) -> Resets {
         let before = self.word(BRIDGE_CONTROL);
+        let shift = self.function_reset.and_then(|at| at.checked_sub(offset)).filter(|shift| *shift < len);
+        if shift.is_some_and(|shift| value >> (8 * shift) & 1 != 0) {
+            self.reset();
+            return Resets::Itself;
+        }
         for (at, byte) in (offset..offset + len).zip(value.to_le_bytes()) {
             if let (Some(now), Some(bits)) = (self.bytes.get_mut(at), self.writable.get(at)) {
                 *now = *now & !bits | byte & bits;
             }
         }
-        self.bridge && !before & self.word(BRIDGE_CONTROL) & SECONDARY_RESET != 0
+        let behind = self.bridge && !before & self.word(BRIDGE_CONTROL) & SECONDARY_RESET != 0;
+        if behind { Resets::Behind } else { Resets::Nothing }
     }
 
     pub(crate) fn reset(&mut self) {

@@ -4,6 +4,7 @@ use std::hash::{Hash, Hasher};
 
 use bindery::env::Width;
 
+use super::config::Resets;
 use super::{Config, Link};
 use crate::models::attached::Attached;
 
@@ -87,8 +88,12 @@ impl Host {
 
     pub(crate) fn write_config(&mut self, offset: u64, width: Width, value: u64) -> Written {
         let Some((at, inside)) = self.find(offset) else { return Written { reset: Vec::new() } };
-        let resets = self.functions[at].config.write(inside, width.bytes() as usize, value);
-        Written { reset: if resets { self.reset_below(at) } else { Vec::new() } }
+        let reset = match self.functions[at].config.write(inside, width.bytes() as usize, value) {
+            Resets::Nothing => Vec::new(),
+            Resets::Behind => self.reset_below(at),
+            Resets::Itself => self.functions[at].attached.into_iter().collect(),
+        };
+        Written { reset }
     }
 
     /// Resets what is behind a bridge. Returns the models.

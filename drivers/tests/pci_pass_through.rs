@@ -1,0 +1,202 @@
+//! A PCI function in a user's hands: `edu` on the board `virt`, behind an IOMMU.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bindery::addr::DeviceAddr;
+use bindery::device::{DeviceDesc, Nodes, Supplier, SupplierKind};
+use bindery::dma::DmaMemory;
+use bindery::env::{Env, Width};
+use bindery::firmware::fdt;
+use bindery::iommu::{Grouping, Prot};
+use bindery::machine::{BindError, Policy};
+use bindery::pci::FunctionId;
+use bindery_drivers::edu::Edu;
+use bindery_drivers::pci_host::PciHost;
+use bindery_drivers::vfio::{Session, Vfio, VfioError, VfioPci};
+use bindery_sim::mmu::{Mmu, MmuDriver};
+use bindery_sim::virt::{self, Virt};
+use common::Rig;
+
+const EDU: &str = "0000:02:01.0";
+const AT: FunctionId = FunctionId { segment: 0, bus: 2, device: 1, function: 0 };
+/// Where the user maps its memory.
+const IOVA: DeviceAddr = DeviceAddr(0x10_0000);
+
+/// The board with `edu` as stream 0 of an IOMMU, bound to its driver.
+fn rig(virt: Virt) -> (Rig, Arc<Mmu>) {
+    let mmu = Mmu::new("mmu", Grouping::PerStream);
+    let board = virt.behind(&mmu).build();
+    board.keep_events(1 << 16);
+    let machine = board.machine(Policy::default());
+    machine.register(MmuDriver([("mmu".to_owned(), Arc::clone(&mmu))].into()));
+    let mut desc = DeviceDesc::new("mmu");
+    desc.compatible.push("test,mmu".into());
+    let node = machine.add_device(desc).unwrap().node();
+    let tree = fdt::describe(virt::DEVICE_TREE, &mut Nodes::new()).unwrap();
+    let mut host = tree.devices.into_iter().find(|d| d.interrupt_map.is_some()).unwrap();
+    (host.node, host.parent) = (None, None);
+    let args = vec![AT.requester_id().into(), 0, 1];
+    let (kind, property) = (SupplierKind::Iommu, "iommu-map".into());
+    host.suppliers = vec![Supplier { node, target: node, kind, property, args }];
+    machine.register(PciHost::default());
+    machine.register(Edu::default());
+    machine.register(Vfio::default());
+    // Shorter than a transfer.
+    machine.register(VfioPci(Vfio { release_timeout: Duration::from_millis(10) }));
+    machine.add_device(host).unwrap();
+    machine.settle();
+    let rig = Rig { board, machine };
+    assert_eq!(rig.driver(EDU), Some("edu"));
+    (rig, mmu)
+}
+
+fn give(rig: &Rig) {
+    rig.machine.unbind(EDU, "edu").unwrap();
+    rig.machine.device(EDU).unwrap().set_driver_override(Some("vfio-pci"));
+    rig.machine.bind(EDU, "vfio-pci").unwrap();
+}
+
+fn take(rig: &Rig) {
+    if rig.driver(EDU).is_some() {
+        rig.machine.unbind(EDU, "vfio-pci").unwrap();
+    }
+    rig.machine.device(EDU).unwrap().set_driver_override(None);
+    rig.machine.bind(EDU, "edu").unwrap();
+    let mut back = [0; 5];
+    let client = rig.machine.client::<Edu>(EDU).unwrap();
+    client.call(|port| port.write(7, b"bytes")).unwrap().unwrap();
+    client.call(|port| port.read(7, &mut back)).unwrap().unwrap();
+    assert_eq!(&back, b"bytes");
+    rig.assert_well();
+}
+
+fn open(rig: &Rig) -> Session {
+    VfioPci::open(&rig.machine.client::<VfioPci>(EDU).unwrap()).unwrap()
+}
+
+/// A user with a page that its device can access, and a count of its interrupts.
+struct User {
+    session: Session,
+    page: Arc<DmaMemory>,
+    interrupts: Arc<AtomicUsize>,
+}
+
+impl User {
+    fn new(rig: &Rig) -> Self {
+        let (session, interrupts) = (open(rig), Arc::new(AtomicUsize::new(0)));
+        let page = DmaMemory::allocate(rig.machine.memory(), 4096).unwrap();
+        session.map(IOVA, &page, 0, 4096, Prot::READ | Prot::WRITE).unwrap();
+        let count = Arc::clone(&interrupts);
+        session
+            .on_interrupt(0, move || {
+                count.fetch_add(1, Ordering::SeqCst);
+            })
+            .unwrap();
+        Self { session, page, interrupts }
+    }
+
+    /// Has the device copy the first half of the page to its buffer and from there to the second, with an interrupt each.
+    fn copies(&self, rig: &Rig, byte: u8) {
+        self.page.write_bytes(0, &[byte; 16]);
+        for (n, (source, target, command)) in
+            [(IOVA.0, 0x4_0000, 1 | 4), (0x4_0000, IOVA.0 + 2048, 1 | 2 | 4)].into_iter().enumerate()
+        {
+            self.session.set_masked(0, false).unwrap();
+            let before = self.interrupts.load(Ordering::SeqCst);
+            for (offset, value) in [(0x80, source), (0x88, target), (0x90, 16), (0x98, command)] {
+                self.session.write(0, offset, Width::W64, value).unwrap();
+            }
+            rig.board.advance(rig.board.now() + Duration::from_millis(101));
+            rig.board.run_pending();
+            let begun = Instant::now();
+            while self.interrupts.load(Ordering::SeqCst) == before {
+                assert!(begun.elapsed() < Duration::from_mins(1), "no interrupt of transfer {n}");
+                std::thread::yield_now();
+            }
+            self.session.write(0, 0x64, Width::W32, 0x100).unwrap();
+        }
+        let mut back = [0; 16];
+        self.page.read_bytes(2048, &mut back);
+        assert_eq!(back, [byte; 16]);
+    }
+}
+
+#[test]
+fn a_function_goes_to_a_user_and_comes_back_reset() {
+    let (rig, mmu) = rig(Virt::new().function_reset());
+    let usage = || {
+        let u = rig.resource_usage();
+        (u.frames, u.claims, u.irqs, u.mappings, u.quarantine, u.groups.len(), u.bindings.len())
+    };
+    let before = usage();
+    give(&rig);
+    for round in 0..3 {
+        let user = User::new(&rig);
+        assert_eq!(user.session.read(0, 4, Width::W32), Ok(0), "what the last user has left, in round {round}");
+        user.session.write(0, 4, Width::W32, 7).unwrap();
+        assert_eq!(user.session.read(0, 4, Width::W32), Ok(u64::from(!7_u32)));
+        user.copies(&rig, round);
+        // The user's own reset leaves it its memory and its interrupt.
+        user.session.reset().unwrap();
+        assert_eq!(user.session.read(0, 4, Width::W32), Ok(0));
+        user.copies(&rig, round + 100);
+        drop(user);
+        assert!(mmu.table(0).is_empty());
+    }
+    take(&rig);
+    assert_eq!(usage(), before);
+}
+
+#[test]
+fn a_user_that_holds_on_is_cut_off_in_the_middle_of_a_transfer() {
+    let (rig, mmu) = rig(Virt::new().function_reset());
+    give(&rig);
+    let user = User::new(&rig);
+    user.page.write_bytes(0, &[1; 16]);
+    for (offset, value) in [(0x80, 0x4_0000), (0x88, IOVA.0), (0x90, 16), (0x98, 1 | 2)] {
+        user.session.write(0, offset, Width::W64, value).unwrap();
+    }
+    rig.machine.unbind(EDU, "vfio-pci").unwrap();
+    assert!(user.session.is_revoked());
+    assert_eq!(user.session.reset(), Err(VfioError::Revoked));
+    assert_eq!(user.session.read(0, 4, Width::W32), Err(VfioError::Revoked));
+    assert!(mmu.table(0).is_empty());
+    take(&rig);
+    let mut kept = [0; 16];
+    user.page.read_bytes(0, &mut kept);
+    assert_eq!(kept, [1; 16]);
+}
+
+#[test]
+fn a_function_that_is_pulled_out_ends_its_users_access() {
+    let (rig, _) = rig(Virt::new().function_reset());
+    give(&rig);
+    let user = User::new(&rig);
+    rig.board.unplug(virt::EDU).unwrap();
+    assert!(user.session.reset().is_err());
+    assert!(rig.machine.device_vanished(EDU));
+    assert_eq!(user.session.read(0, 4, Width::W32), Err(VfioError::Revoked));
+    assert!(rig.machine.device(EDU).is_none());
+    drop(user);
+    rig.assert_well();
+}
+
+#[test]
+fn what_cannot_be_reset_or_is_for_the_other_driver_is_not_given_away() {
+    for (virt, driver, why) in [
+        (Virt::new(), "vfio-pci", "no reset of its own"),
+        (Virt::new().function_reset(), "vfio-platform", "vfio-pci takes it"),
+    ] {
+        let (rig, _) = rig(virt);
+        rig.machine.unbind(EDU, "edu").unwrap();
+        rig.machine.device(EDU).unwrap().set_driver_override(Some(driver));
+        let refused: BindError = rig.machine.bind(EDU, driver).unwrap_err();
+        assert!(refused.to_string().contains(why), "{refused}");
+        take(&rig);
+    }
+}
