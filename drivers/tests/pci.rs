@@ -3,13 +3,14 @@
 
 mod common;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bindery::addr::PhysAddr;
 use bindery::binding::{Bound, Mmio};
-use bindery::device::BusKind;
+use bindery::bus::{BusDevice, BusError};
+use bindery::device::{BusKind, DeviceDesc};
 use bindery::dma::Coherent;
 use bindery::driver::{ClassBits, Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::env::{Env, Width};
@@ -273,4 +274,87 @@ fn the_window_is_where_the_host_bridge_passes_it() {
     let bindery::device::Resource::Mem { base, len } = desc.resources[0] else { panic!("{desc:?}") };
     assert_eq!(len, edu::WINDOW);
     assert!(base >= virt::PCI_MEMORY.0 && base < PhysAddr(virt::PCI_MEMORY.0.0 + virt::PCI_MEMORY.1));
+}
+
+/// A bus that logs what the core asks of it, and whose device does not stop while `busy`.
+#[derive(Default)]
+struct LoggingBus {
+    busy: AtomicBool,
+    log: Mutex<Vec<&'static str>>,
+}
+
+impl BusDevice for LoggingBus {
+    fn set_bus_master(&self, on: bool) -> Result<(), BusError> {
+        self.log.lock().unwrap().push(if on { "on" } else { "off" });
+        if !on && self.busy.load(Ordering::Relaxed) { Err(BusError::Busy) } else { Ok(()) }
+    }
+
+    fn set_interrupt_pin(&self, _: bool) -> Result<(), BusError> {
+        Ok(())
+    }
+
+    fn reset(&self) -> Result<bool, BusError> {
+        self.log.lock().unwrap().push("reset");
+        Ok(true)
+    }
+}
+
+/// Adds one device on that bus.
+struct BusDriver(Arc<LoggingBus>);
+
+impl Driver for BusDriver {
+    const NAME: &'static str = "bus";
+    const MATCHES: &'static [Match] = &[Match::compatible("test,bus")];
+    type Data<'b> = ();
+
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
+        let mut desc = DeviceDesc::new("on-bus");
+        desc.compatible.push("test,on-bus".into());
+        dev.add_child_on(desc, Arc::clone(&self.0) as _)?;
+        Ok(())
+    }
+
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
+    }
+}
+
+/// A driver that says that its device has stopped.
+struct OnBus;
+
+impl Driver for OnBus {
+    const NAME: &'static str = "on-bus";
+    const MATCHES: &'static [Match] = &[Match::compatible("test,on-bus")];
+    type Data<'b> = ();
+
+    fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
+        Ok(())
+    }
+
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
+    }
+}
+
+#[test]
+fn a_device_that_its_bus_could_not_stop_is_reset_before_it_may_access_memory_again() {
+    let rig = rig(Virt::new());
+    let bus = Arc::new(LoggingBus::default());
+    rig.machine.register(BusDriver(Arc::clone(&bus)));
+    rig.machine.register(OnBus);
+    let mut desc = DeviceDesc::new("bus");
+    desc.compatible.push("test,bus".into());
+    rig.machine.add_device(desc).unwrap();
+    rig.machine.settle();
+    let cycle = || {
+        rig.machine.unbind("on-bus", "on-bus").unwrap();
+        bus.busy.store(false, Ordering::Relaxed);
+        rig.machine.bind("on-bus", "on-bus").unwrap();
+        std::mem::take(&mut *bus.log.lock().unwrap())
+    };
+    assert_eq!(cycle(), ["reset", "on", "off", "on"], "the first binding does not know what firmware has left running");
+    bus.busy.store(true, Ordering::Relaxed);
+    let log = cycle();
+    assert_eq!((log.first(), &log[log.len() - 2..]), (Some(&"off"), &["reset", "on"][..]), "{log:?}");
+    assert_eq!(cycle(), ["off", "on"], "one reset is enough");
 }

@@ -170,6 +170,8 @@ impl BindingState {
         let off = bus.set_bus_master(false);
         if let Err(error) = &off {
             self.emit(|| EventKind::Log { text: format!("its bus does not stop its access to memory: {error}") });
+            // Nobody knows what it goes on with. Relaxed: as in `quiesce_by_bus`.
+            self.device.cut_off.store(true, Ordering::Relaxed);
         }
         Some(off)
     }

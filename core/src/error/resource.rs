@@ -133,6 +133,9 @@ pub enum ResourceError {
 impl ResourceError {
     /// Returns true when other users hold the requested resource, or all of it, and may release it.
     pub(crate) const fn is_shortage(&self) -> bool {
+        if let Self::Doorbell(error) = self {
+            return error.is_shortage();
+        }
         matches!(
             self,
             Self::Held(_)
@@ -176,5 +179,18 @@ impl ResourceError {
             Self::Supply(_) | Self::NotReset(_) | Self::Bus(_) => Errno::EIO,
             Self::Iommu(_) | Self::Doorbell(_) | Self::Injected(_) => Errno::ENOMEM,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::translation::MapError;
+
+    #[test]
+    fn a_doorbell_is_short_of_what_its_mapping_is_short_of() {
+        let doorbell = |error| ResourceError::Doorbell(Box::new(error));
+        assert!(doorbell(DmaError::Map(MapError::OutOfMemory)).is_shortage());
+        assert!(!doorbell(DmaError::Unbinding).is_shortage());
     }
 }

@@ -215,16 +215,18 @@ pub(super) fn msi_x(
     let place = |offset| config.read(at, offset, Width::W32).map(|word| ((word & 7) as u8, word & !7));
     let (table, pending) = (place(cap + 4)?, place(cap + 8)?);
     let pending_bytes = u32::from(vectors).div_ceil(64) * 8;
+    // A BAR may be above 4 GiB.
+    let end = |offset: u32, bytes: u32| u64::from(offset) + u64::from(bytes);
     for (what, (bar, offset), bytes) in [("table", table, u32::from(vectors) * 16), ("PBA", pending, pending_bytes)] {
-        let end = u64::from(offset) + u64::from(bytes);
+        let end = end(offset, bytes);
         let memory = |b: &&Bar| b.index == usize::from(bar) && b.kind != BarKind::Io;
         if bars.iter().find(memory).is_none_or(|b| end > b.size) {
             problem(Fault::MsiXPlace { what, bar, offset, bytes });
             return Ok(None);
         }
     }
-    let (table_end, pending_end) = (table.1 + u32::from(vectors) * 16, pending.1 + pending_bytes);
-    if table.0 == pending.0 && table.1 < pending_end && pending.1 < table_end {
+    let (table_end, pending_end) = (end(table.1, u32::from(vectors) * 16), end(pending.1, pending_bytes));
+    if table.0 == pending.0 && u64::from(table.1) < pending_end && u64::from(pending.1) < table_end {
         problem(Fault::MsiXOverlap { bar: table.0, table: table.1, pending: pending.1 });
         return Ok(None);
     }

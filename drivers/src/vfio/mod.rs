@@ -82,7 +82,7 @@ impl Vfio {
     ///
     /// When the device has a user, is being taken back, could not be reset, or its group has another owner.
     pub fn open(client: &Client<Self>) -> Result<Session, OpenError> {
-        client.call(|device| device.open_alone()).unwrap_or(Err(OpenError::Leaving))
+        client.call(|device| device.open(None)).unwrap_or(Err(OpenError::Leaving))
     }
 
     /// Opens the device for `owner`, for example a guest. The devices of an IOMMU group have one owner at a time: an open by
@@ -93,7 +93,7 @@ impl Vfio {
     ///
     /// As [`open`](Self::open).
     pub fn open_as(client: &Client<Self>, owner: &OwnerId) -> Result<Session, OpenError> {
-        client.call(|device| device.open(owner)).unwrap_or(Err(OpenError::Leaving))
+        client.call(|device| device.open(Some(owner))).unwrap_or(Err(OpenError::Leaving))
     }
 }
 
@@ -104,7 +104,7 @@ impl VfioPci {
     ///
     /// As [`Vfio::open`].
     pub fn open(client: &Client<Self>) -> Result<Session, OpenError> {
-        client.call(|device| device.open_alone()).unwrap_or(Err(OpenError::Leaving))
+        client.call(|device| device.open(None)).unwrap_or(Err(OpenError::Leaving))
     }
 
     /// As [`Vfio::open_as`].
@@ -113,7 +113,7 @@ impl VfioPci {
     ///
     /// As [`Vfio::open`].
     pub fn open_as(client: &Client<Self>, owner: &OwnerId) -> Result<Session, OpenError> {
-        client.call(|device| device.open(owner)).unwrap_or(Err(OpenError::Leaving))
+        client.call(|device| device.open(Some(owner))).unwrap_or(Err(OpenError::Leaving))
     }
 }
 
@@ -181,15 +181,14 @@ impl<'b> Device<'b> {
         self.shared.revoke().map_err(|_| QuiesceError("it could not be reset"))
     }
 
-    fn open_alone(&self) -> Result<Session, OpenError> {
-        self.open(&OwnerId::new(&format!("the user of {}", self.shared.device())))
-    }
-
-    fn open(&self, owner: &OwnerId) -> Result<Session, OpenError> {
+    /// Opens it for `owner`, or for a user of its own.
+    fn open(&self, owner: Option<&OwnerId>) -> Result<Session, OpenError> {
         if self.shared.is_open() {
             return Err(OpenError::Busy);
         }
-        Shared::open(&self.shared, self.owner.hold_group(owner)?)
+        let alone = || OwnerId::new(&format!("the user of {}", self.shared.device()));
+        let owner = owner.cloned().unwrap_or_else(alone);
+        Shared::open(&self.shared, self.owner.hold_group(&owner)?)
     }
 }
 

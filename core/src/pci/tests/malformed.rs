@@ -102,6 +102,9 @@ fn an_msi_x_table_outside_its_bar_is_no_table() {
             .word(0x48, 2)
     };
     assert!(one(256, table(254, 0)).0.msi_x.is_some());
+    // Across 4 GiB of a BAR that is larger.
+    let wide = Part::device().bar(0, 8 << 30, 4).capability(0x40, 0x11, 0).byte(0x42, 0xff).byte(0x43, 7);
+    assert!(one(256, wide.word(0x44, 0xffff_fff8).word(0x48, 0x1000)).0.msi_x.is_some());
     // Side by side in one BAR.
     assert!(one(256, table(3, 0).word(0x48, 0x40)).0.msi_x.is_some());
     assert!(one(256, table(3, 8).word(0x48, 0)).0.msi_x.is_some());
