@@ -110,10 +110,10 @@ impl Promises {
 
     #[cold]
     fn record(&self, promise: Promise, detail: impl FnOnce() -> String) {
-        self.broken_count.fetch_add(1, Ordering::Relaxed);
-        let mut broken = self.broken.lock();
-        if broken.len() < MAX_KEPT {
-            broken.push((promise, detail()));
+        if self.broken_count.fetch_add(1, Ordering::Relaxed) < MAX_KEPT as u64 {
+            // Before the lock, which does not sleep: the detail may need locks that do, such as the registry's.
+            let detail = detail();
+            self.broken.lock().push((promise, detail));
         }
     }
 
@@ -146,6 +146,8 @@ impl Promises {
 
 #[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
+    use alloc::format;
+
     use super::*;
 
     #[test]
@@ -157,5 +159,21 @@ mod tests {
             }
         });
         assert_eq!((promises.checked(Promise::NothingLeft), promises.broken_count()), (4, 0));
+    }
+
+    #[test]
+    fn a_detail_may_take_a_lock_that_sleeps() {
+        let (promises, name) = (Promises::default(), crate::sync::Mutex::new(String::from("a device")));
+        promises.check(Promise::NothingLeft, false, || name.lock().clone());
+        assert_eq!(promises.broken(), [(Promise::NothingLeft, "a device".into())]);
+    }
+
+    #[test]
+    fn the_first_violations_are_kept_and_all_are_counted() {
+        let promises = Promises::default();
+        (0..=MAX_KEPT).for_each(|n| promises.check(Promise::NothingLeft, false, || format!("{n}")));
+        let kept: Vec<_> = promises.broken().into_iter().map(|(_, seen)| seen).collect();
+        assert_eq!(kept, (0..MAX_KEPT).map(|n| format!("{n}")).collect::<Vec<_>>());
+        assert_eq!(promises.broken_count(), MAX_KEPT as u64 + 1);
     }
 }
