@@ -1,4 +1,5 @@
-//! `cargo xtask miri`: the core's unit tests under Miri, which finds undefined behaviour in the few unsafe modules.
+//! `cargo xtask miri`: the core's unit tests under Miri, which finds undefined behaviour in the few unsafe modules, and those
+//! of the simulated RAM.
 
 use std::process::{Command, Stdio};
 
@@ -26,7 +27,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Outcome {
     prepare()?;
     let run = Cargo::miri("test -p bindery --lib --").env("MIRIFLAGS", FLAGS);
-    if args.short { run.args(&SHORT).run() } else { run.run() }
+    let run = if args.short { run.args(&SHORT) } else { run };
+    run.run()?;
+    // The simulated RAM, and a guest's windows of it.
+    Cargo::miri("test -p bindery-sim --lib -- memory::").env("MIRIFLAGS", FLAGS).run()
 }
 
 /// The form that `cargo xtask test` runs.

@@ -58,3 +58,33 @@ unsafe impl Memory for GuestRam {
         self.host.barrier(barrier);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::salvator::Salvator;
+    use bindery::env::Env as _;
+    use bindery::machine::Policy;
+
+    const BASE: PhysAddr = PhysAddr(0x4000_0000);
+    const PAGE: u64 = 4096;
+
+    #[test]
+    fn a_window_is_one_of_the_hosts_memory_and_ends_where_that_does() {
+        let board = Salvator::new().frames(16 * PAGE).contiguous(PAGE).build();
+        let machine = board.machine(Policy::default());
+        let [_before, backing, _behind] = [(); 3].map(|()| DmaMemory::allocate(machine.memory(), 2 * PAGE).unwrap());
+        let at = backing.phys();
+        let ram = GuestRam::new(backing, board.memory(), BASE);
+        let window = ram.window(BASE + PAGE, PAGE, Caching::Uncached).unwrap().0.as_ptr();
+        // SAFETY: `window` vouches for the bytes, and nobody else touches this board's RAM.
+        unsafe { window.add(PAGE as usize - 1).write(7) };
+        let mut byte = [0];
+        board.ram().dma_read(at + (2 * PAGE - 1), &mut byte, false).unwrap();
+        assert_eq!(byte, [7]);
+        let below = PhysAddr(BASE.0 - 1);
+        for (base, len) in [(below, 1), (BASE + PAGE, PAGE + 1), (BASE + 2 * PAGE, 1), (BASE + PAGE, u64::MAX)] {
+            assert_eq!(ram.window(base, len, Caching::Cached), None, "{base} {len}");
+        }
+    }
+}
