@@ -318,7 +318,7 @@ pub(super) const ALL: &[Spec] = &[
             let device = DeviceSpec { streams: vec![(0, n.distinct(0))], ..DeviceSpec::default() };
             Topology::of(n, vec![device]).iommus(&[true])
         },
-        begin: &[Step::Lazy(A), Step::Bind(A), Step::Grow(A)],
+        begin: &[Step::Lazy(A), Step::Bind(A), Step::Grow(A), Step::Grow(A)],
         steps: &[
             Step::Shrink(A),
             Step::Grow(A),

@@ -89,13 +89,18 @@ impl Setup {
             needed.extend(self.topology.lines_of(d).filter(|(_, line)| !passed || line.0 != SupplierKind::Regulator));
         }
         for (c, line) in &needed {
+            let say = |promise, kind, what| {
+                let uses = |d: &usize| self.topology.lines_of(*d).any(|l| l == (*c, *line));
+                let who: Vec<_> =
+                    self.devices().filter(|d| self.has_holder(*d) && uses(d)).map(|d| DEVICES[d]).collect();
+                let (kind_of, number, of) = (line.0, line.1, CONTROLLERS[*c]);
+                Err(differs(promise, kind, format!("{kind_of:?} {number} of {of} {what}, used by {}", who.join(", "))))
+            };
+            if !self.controller_is_bound(*c) {
+                return say(Promise::SuppliersOutlast, "without its provider", "has no driver any more");
+            }
             if !self.controllers[*c].is_on(*line) {
-                let who =
-                    self.devices().filter(|d| self.has_holder(*d) && self.topology.lines_of(*d).any(|l| l.1 == *line));
-                let who: Vec<_> = who.map(|d| DEVICES[d]).collect();
-                let detail =
-                    format!("{:?} {} of {} is off, used by {}", line.0, line.1, CONTROLLERS[*c], who.join(", "));
-                return Err(differs(Promise::Claimed, "supply off", detail));
+                return say(Promise::Claimed, "supply off", "is off");
             }
         }
         for (c, controller) in self.controllers.iter().enumerate() {

@@ -27,7 +27,7 @@ use crate::scene::fixture::Fixture;
 /// Pages of RAM. Few, so that the oracle can ask for each of them.
 const PAGES: u64 = 20;
 /// Time that a guest may take to release a device.
-const RELEASE: Duration = Duration::from_millis(2);
+pub(super) const RELEASE: Duration = Duration::from_millis(2);
 /// The pass-through owner, and the driver of devices.
 pub(super) const OWNER: &str = "vfio-platform";
 pub(super) const DRIVER: &str = "ring";
@@ -71,6 +71,8 @@ pub(super) struct Setup {
     pub(super) manner: Manner,
     /// Ends callbacks that block.
     released: Arc<AtomicBool>,
+    /// A callback has blocked for longer than the host may wait for it.
+    waited_for: Arc<AtomicBool>,
     iommu_nodes: Vec<NodeId>,
     controller_nodes: Vec<NodeId>,
 }
@@ -119,6 +121,7 @@ impl Setup {
             passed: Arc::new(topology.devices.iter().map(|_| Mutex::default()).collect()),
             manner,
             released: Arc::default(),
+            waited_for: Arc::default(),
             iommus,
             controllers,
             owners,
@@ -243,6 +246,7 @@ impl Setup {
     pub(super) fn answer(&self, d: usize, session: &Session) -> Result<(), Violation> {
         let (manner, passed) = (self.manner, Arc::downgrade(&self.passed));
         let (released, board) = (Arc::clone(&self.released), Arc::clone(&self.board));
+        let waited_for = Arc::clone(&self.waited_for);
         released.store(false, Ordering::Relaxed);
         let act = move || match manner {
             Manner::Silent => {}
@@ -253,7 +257,11 @@ impl Setup {
             }
             Manner::Blocks => {
                 // It lets time pass, so that the host's deadline does.
+                let until = board.now() + RELEASE * 100;
                 while !released.load(Ordering::Relaxed) {
+                    if board.now() >= until {
+                        return waited_for.store(true, Ordering::Relaxed);
+                    }
                     board.advance(board.now() + RELEASE / 8);
                     bindery::sync::pause();
                 }
@@ -265,6 +273,11 @@ impl Setup {
     /// Ends callbacks that block.
     pub(super) fn release_callbacks(&self) {
         self.released.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns true when the host has waited for a callback that blocks, beyond its deadline.
+    pub(super) fn has_waited(&self) -> bool {
+        self.waited_for.load(Ordering::Relaxed)
     }
 
     /// Device address of a guest's map.

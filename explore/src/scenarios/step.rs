@@ -12,7 +12,7 @@ use bindery_drivers::vfio::Vfio;
 use bindery_sim::mmu::{Access, Fault};
 
 use super::ring::{ADDR, CONTROL, PAGE, RingDriver, STATUS};
-use super::setup::{DRIVER, OWNER, Setup};
+use super::setup::{DRIVER, Manner, OWNER, Setup};
 use super::topology::{CONTROLLERS, DEVICES, IOMMUS};
 use crate::engine::Violation;
 
@@ -240,6 +240,18 @@ impl Setup {
         self.iommus.iter().any(|iommu| iommu.had_fault() || iommu.next_flush_fails())
     }
 
+    /// Returns true when `step` takes a device from a guest that does not answer.
+    pub(super) fn asks_a_silent_guest(&self, step: Step) -> bool {
+        let open = |d: usize| self.passed(d).session.is_some();
+        let behind = |d: usize, i: usize| self.topology.devices[d].streams.iter().any(|(iommu, _)| *iommu == i);
+        self.manner == Manner::Silent
+            && match step {
+                Step::TakeBack(d) | Step::Remove(d) => open(d),
+                Step::UnbindIommu(i) => (0..self.topology.devices.len()).any(|d| behind(d, i) && open(d)),
+                _ => false,
+            }
+    }
+
     /// Takes `step`, and checks the effect of one that is done.
     pub(super) fn take(&self, step: Step) -> Result<Effect, Violation> {
         let effect = self.act(step)?;
@@ -247,6 +259,9 @@ impl Setup {
             let kind = format!("no effect: {}", step.name().trim_start_matches("step: "));
             Err(Violation::seen_by("scenario", kind, format!("{}: {what}", step.text())))
         };
+        if self.has_waited() {
+            return wrong("the host waited for a callback that blocks".into());
+        }
         if effect != Effect::Done {
             return Ok(effect);
         }

@@ -4,11 +4,12 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bindery::env::Env as _;
 use bindery::promise::Promise;
 
 use super::NamedScenario;
 use super::oracle::Strictness;
-use super::setup::{DRIVER, OWNER, Setup};
+use super::setup::{DRIVER, OWNER, RELEASE, Setup};
 use super::step::{Effect, Expected, Step};
 use super::topology::{CONTROLLERS, DEVICES, IOMMUS};
 use crate::engine::{Chooser, FastHasher, Kind, Violation, Visit};
@@ -80,7 +81,18 @@ impl Walk<'_> {
         let chooser = self.scene.chooser().clone();
         let expected = self.setup.expected(step);
         chooser.log(|| format!("== {}", step.text()));
+        let (is_asked, begun) = (self.setup.asks_a_silent_guest(step), self.setup.board.now());
         let effect = self.setup.take(step)?;
+        // A guest has all of its time, and the host does not wait longer.
+        let waited = self.setup.board.now().since(begun);
+        if is_asked
+            && effect == Effect::Done
+            && !self.scene.was_preempted()
+            && !(RELEASE..RELEASE * 2).contains(&waited)
+        {
+            let detail = format!("{}: its guest had {waited:?} of {RELEASE:?}", step.text());
+            return Err(Violation::seen_by("scenario", "time to release", detail));
+        }
         if let Effect::Refused(reason) = &effect {
             chooser.log(|| format!("refused: {reason}"));
         }
@@ -213,10 +225,15 @@ impl Walk<'_> {
                 let _ = machine.add_device(setup.describe(d));
             }
         }
+        for device in devices.clone().filter_map(|d| machine.device(DEVICES[d])) {
+            device.set_driver_override(None);
+        }
+        // With probing by itself, whoever was deferred is queued by now, and probed below.
+        if !self.scene.chooser().has_failed() && !self.scenario.spec.autoprobe {
+            // Binding a device again would take back what the steps have left.
+            self.compare_with_start(start, "state differs after tear-down")?;
+        }
         for d in devices.clone() {
-            if let Some(device) = machine.device(DEVICES[d]) {
-                device.set_driver_override(None);
-            }
             let bound = setup.take(Step::Bind(d))?;
             if let Effect::Refused(reason) = bound {
                 let detail = format!("{} cannot be bound although nothing is broken: {reason}", DEVICES[d]);
@@ -229,6 +246,14 @@ impl Walk<'_> {
                 setup.take(Step::Unbind(d))?;
             }
         }
+        self.compare_with_start(start, "state differs after recovery")?;
+        machine.set_autoprobe(self.scenario.spec.autoprobe);
+        Ok(())
+    }
+
+    /// Compares hardware and machine, at rest, with what they were when nothing had been bound yet (P4).
+    fn compare_with_start(&mut self, start: u64, kind: &str) -> Result<(), Violation> {
+        let (setup, machine) = (Arc::clone(&self.setup), Arc::clone(&self.setup.machine));
         for group in machine.groups() {
             let _ = group.set_kind(bindery::iommu::DomainKind::Strict);
         }
@@ -239,7 +264,8 @@ impl Walk<'_> {
         self.scene.check("recovered")?;
         self.exact.may_remember = false;
         let same = self.state(0) == start;
-        self.scene.chooser().check(Promise::NothingLeft, same, "state differs after recovery", || {
+        machine.set_autoprobe(false);
+        self.scene.chooser().check(Promise::NothingLeft, same, kind, || {
             format!("the state is not the initial one: {}", self.scene.fixture.difference())
         })
     }
