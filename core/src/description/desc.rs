@@ -306,6 +306,8 @@ pub struct DeviceDesc {
     pub suppliers: Vec<Supplier>,
     /// Dependencies that cannot be met, in firmware order.
     pub unmet: Vec<Unmet>,
+    /// Dependencies that cannot be met of some device behind this bridge; nobody knows of which one.
+    pub unmet_behind: Vec<Unmet>,
     /// DMA properties.
     pub dma: DmaDesc,
     /// Further properties of at most 256 bytes (`renesas,ipmmu-main`): name and raw value.
@@ -326,6 +328,7 @@ impl DeviceDesc {
             interrupt_map: None,
             suppliers: Vec::new(),
             unmet: Vec::new(),
+            unmet_behind: Vec::new(),
             dma: DmaDesc::default(),
             properties: Vec::new(),
         }

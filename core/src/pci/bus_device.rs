@@ -65,6 +65,9 @@ impl Function {
             // It must not run untranslated (P10).
             let reason = "which cell counts up with the requester ID is not said".into();
             desc.unmet.push(Unmet { property: "iommu-map".into(), kind: SupplierKind::Iommu, reason });
+        } else {
+            // The entry that cannot be used may be this function's.
+            desc.unmet.extend(host.unmet_behind.iter().cloned());
         }
         desc
     }

@@ -268,8 +268,23 @@ fn a_disabled_power_domain_reset_or_iommu_prevents_the_probe_and_a_disabled_cloc
         assert_eq!(unmet, if kept { vec![want.clone()] } else { vec![] }, "{property}");
         assert_eq!(tree.notes(), [format!("/d: {want}")]);
     }
-    // An iommu-map is about the devices behind the bridge.
-    let bridge = dev("d", vec![("iommu-map", cells(&[0, 8, 0, 1]))]);
-    let tree = Described::of(vec![supplier(off, vec![]), bridge]);
-    assert_eq!((tree.device("d").unmet.len(), tree.notes().len()), (0, 1));
+}
+
+#[test]
+fn an_entry_of_an_iommu_map_that_cannot_be_used_is_unmet_behind_the_bridge() {
+    for (off, map, reason) in [
+        (true, &[0, 8, 0, 1][..], "/sup is disabled"),
+        (false, &[0, 0x99, 0, 1], "no node has phandle 0x99"),
+        (false, &[0, 8, 0, 1, 2], "the value ends within an entry"),
+    ] {
+        let off = if off { vec![("status", text(&["disabled"]))] } else { vec![] };
+        let tree = Described::of(vec![supplier(off, vec![]), dev("d", vec![("iommu-map", cells(map))])]);
+        let bridge = tree.device("d");
+        let behind: Vec<_> = bridge.unmet_behind.iter().map(ToString::to_string).collect();
+        assert_eq!((bridge.unmet.len(), behind), (0, vec![format!("iommu-map: {reason}")]));
+        assert_eq!(tree.notes(), [format!("/d: iommu-map: {reason}")]);
+    }
+    // Only the bridge itself can do without it at first.
+    let map = vec![("iommu-map", cells(&[0, 8, 0, 1])), ("post-init-providers", cells(&[8]))];
+    assert_eq!(Described::of(vec![supplier(vec![], vec![]), dev("d", map)]).suppliers("d").len(), 1);
 }

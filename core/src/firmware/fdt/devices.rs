@@ -103,12 +103,11 @@ pub(super) fn describe(
         let mut resources = address::registers(tree, log, node)?;
         resources.extend(interrupt::lines(log, &gics, ids, node, &interrupts));
         let interrupt_map = interrupt::behind(tree, log, &gics, ids, node)?;
-        let (suppliers, mut unmet) =
-            Collector::new(tree, log, &owners, ids, &endpoints).suppliers(node, &interrupts)?;
+        let mut needs = Collector::new(tree, log, &owners, ids, &endpoints).suppliers(node, &interrupts)?;
         let mut dma = dma::describe(tree, log, node)?;
         let (reserved, lost) = region::of_device(tree, log, regions, node, &dma.ranges);
         dma.reserved = reserved;
-        unmet.extend(lost);
+        needs.unmet.extend(lost);
         found.push(DeviceDesc {
             name,
             node: Some(id(ids, node)),
@@ -122,8 +121,9 @@ pub(super) fn describe(
             pci: None,
             resources,
             interrupt_map,
-            suppliers,
-            unmet,
+            suppliers: needs.suppliers,
+            unmet: needs.unmet,
+            unmet_behind: needs.unmet_behind,
             dma,
             properties: properties(tree, log, node),
         });

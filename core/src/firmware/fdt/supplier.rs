@@ -182,6 +182,14 @@ pub(super) struct Collector<'c, 'a> {
     /// The references so far: equal ones are one.
     seen: BTreeSet<(Arc<str>, Idx, Vec<u32>)>,
     unmet: Vec<Unmet>,
+    unmet_behind: Vec<Unmet>,
+}
+
+/// What a device needs.
+pub(super) struct Needs {
+    pub(super) suppliers: Vec<Supplier>,
+    pub(super) unmet: Vec<Unmet>,
+    pub(super) unmet_behind: Vec<Unmet>,
 }
 
 impl<'c, 'a> Collector<'c, 'a> {
@@ -192,16 +200,12 @@ impl<'c, 'a> Collector<'c, 'a> {
         ids: &'c [NodeId],
         endpoints: &'c Endpoints,
     ) -> Self {
-        Self { tree, log, owners, ids, endpoints, seen: BTreeSet::new(), unmet: Vec::new() }
+        Self { tree, log, owners, ids, endpoints, seen: BTreeSet::new(), unmet: Vec::new(), unmet_behind: Vec::new() }
     }
 
     /// The suppliers of `device` in firmware order, and the dependencies that cannot be met; `interrupts` are the
     /// device's, resolved to their controllers.
-    pub(super) fn suppliers(
-        mut self,
-        device: Idx,
-        interrupts: &[Interrupt],
-    ) -> Result<(Vec<Supplier>, Vec<Unmet>), FdtError> {
+    pub(super) fn suppliers(mut self, device: Idx, interrupts: &[Interrupt]) -> Result<Needs, FdtError> {
         let mut links = Vec::new();
         for (property, value) in self.tree.props(device) {
             self.log.spend(device, property, value.len() / 4)?;
@@ -240,7 +244,7 @@ impl<'c, 'a> Collector<'c, 'a> {
         }
         self.remote_endpoints(&mut links, device)?;
         self.drop_post_init(&mut links, device);
-        Ok((links, self.unmet))
+        Ok(Needs { suppliers: links, unmet: self.unmet, unmet_behind: self.unmet_behind })
     }
 
     /// Records a dependency of `device` that cannot be met.
@@ -275,13 +279,20 @@ impl<'c, 'a> Collector<'c, 'a> {
                     }
                     self.link(links, (device, "iommu-map"), entry.iommu, SupplierKind::Iommu, entry.args)?;
                 }
-                // It concerns the devices behind the bridge, not the bridge itself, so it is no unmet dependency of it.
                 Err(e) => {
-                    let kind = e.note(self.log);
-                    self.log.note(device, "iommu-map", kind);
+                    let note = e.note(self.log);
+                    self.lost_behind(device, note)?;
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Notes an entry of `iommu-map` that cannot be used. It concerns devices behind the bridge, not the bridge itself.
+    fn lost_behind(&mut self, device: Idx, note: NoteKind) -> Result<(), FdtError> {
+        let here = self.unmet.len();
+        self.unmet((device, "iommu-map"), SupplierKind::Iommu, note)?;
+        self.unmet_behind.extend(self.unmet.drain(here..));
         Ok(())
     }
 
@@ -305,7 +316,8 @@ impl<'c, 'a> Collector<'c, 'a> {
         let Some(value) = self.tree.prop(device, "post-init-providers") else { return };
         let later: BTreeSet<NodeId> =
             References::new(self.tree, value, Cells::None).flatten().map(|(target, _)| id(self.ids, target)).collect();
-        links.retain(|s| !later.contains(&s.target));
+        // What translates the devices behind a bridge does so whenever it is there.
+        links.retain(|s| &*s.property == "iommu-map" || !later.contains(&s.target));
     }
 
     /// Adds a link, unless there is an equal one, or the supplier is disabled, or is the device itself, a descendant or an
@@ -323,8 +335,10 @@ impl<'c, 'a> Collector<'c, 'a> {
         if !self.tree.enabled(target) {
             let note = NoteKind::Disabled(Arc::clone(self.log.path(target)));
             match kind {
-                SupplierKind::Power | SupplierKind::Reset => self.unmet((device, property), kind, note)?,
-                SupplierKind::Iommu if property != "iommu-map" => self.unmet((device, property), kind, note)?,
+                SupplierKind::Iommu if property == "iommu-map" => self.lost_behind(device, note)?,
+                SupplierKind::Power | SupplierKind::Reset | SupplierKind::Iommu => {
+                    self.unmet((device, property), kind, note)?;
+                }
                 _ => self.log.note(device, property, note),
             }
             return Ok(());

@@ -125,13 +125,20 @@ fn functions_of_a_set_share_a_stream() {
     model.add(Some(port), 0, 0, endpoint().multi());
     model.add(Some(port), 0, 1, endpoint());
     let (_, isolation, found) = sets(&model);
-    let streams = |map: &[[u32; 3]], at: usize| {
+    let describe = |map: &[[u32; 3]], at: usize| {
         let mut desc = DeviceDesc::new("host");
+        // Of an entry that could not be read.
+        let (kind, reason) = (SupplierKind::Iommu, "cut".into());
+        desc.unmet_behind.push(Unmet { property: "iommu-map".into(), kind, reason });
         for args in map {
             let (kind, property) = (SupplierKind::Iommu, "iommu-map".into());
             desc.suppliers.push(Supplier { node: iommu, target: iommu, kind, property, args: args.to_vec() });
         }
-        let desc = found.functions[at].description(&desc, &WINDOWS, &isolation);
+        found.functions[at].description(&desc, &WINDOWS, &isolation)
+    };
+    let streams = |map: &[[u32; 3]], at: usize| {
+        let desc = describe(map, at);
+        assert_eq!(desc.unmet.len(), usize::from(desc.suppliers.is_empty()), "it does not run untranslated (P10)");
         desc.suppliers.iter().map(|s| s.args[0]).collect::<Vec<_>>()
     };
     let all = [[0, 0x1000, 0x1_0000]];

@@ -15,7 +15,7 @@ use alloc::vec::Vec;
 
 use super::*;
 use crate::addr::PhysAddr;
-use crate::description::{DeviceDesc, InterruptMap, IrqLine, Resource, Supplier, SupplierKind, Trigger};
+use crate::description::{DeviceDesc, InterruptMap, IrqLine, Resource, Supplier, SupplierKind, Trigger, Unmet};
 use model::{Model, Part};
 
 const WINDOWS: [Window; 3] = [
