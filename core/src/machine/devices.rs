@@ -15,6 +15,7 @@ use crate::firmware::fdt::{Description, FdtError, describe};
 use crate::iommu::try_join;
 use crate::lifecycle::Quiesced;
 use crate::sync::Nesting;
+use crate::sync::atomic::Ordering;
 use crate::system::DeviceRegistry;
 
 /// Longest file name in bytes (`NAME_MAX`, `include/uapi/linux/limits.h`).
@@ -178,6 +179,8 @@ impl Machine {
             }
             let numbers = r.matching.add_device(node, &mut desc);
             let device = Device::numbered(node, desc, numbers, bus);
+            // It may have been removed since its last user had it, and is the same device.
+            device.left_by_user.store(r.left_by_user.remove(&name), Ordering::Release);
             r.by_node.insert(node, Arc::clone(&device));
             r.add_names(node, device.desc());
             r.devices.insert(Arc::clone(&name), node);
@@ -272,6 +275,9 @@ impl Machine {
                 r.waiting.remove(&device.node());
                 r.refusals.remove(&device.node());
                 r.devices.remove(device.name());
+                if device.left_by_user.load(Ordering::Acquire) && !device.is_gone() {
+                    r.left_by_user.insert(Arc::clone(&device.desc().name));
+                }
                 if let Some(parent) = device.desc().parent {
                     remove_from_list(&mut r.children, &parent, device.node());
                 }

@@ -23,6 +23,8 @@ pub(super) struct Registry {
     /// Devices by node; a node has at most one.
     pub(super) by_node: BTreeMap<NodeId, Arc<Device>>,
     pub(super) devices: BTreeMap<Arc<str>, NodeId>,
+    /// Removed devices that have not been reset since their last pass-through user.
+    pub(super) left_by_user: BTreeSet<Arc<str>>,
     pub(super) drivers: BTreeMap<&'static str, Arc<dyn AnyDriver>>,
     pub(super) matching: MatchIndex,
     /// Devices below each device, in order of arrival.
@@ -54,6 +56,7 @@ impl Default for Registry {
             kept: BTreeSet::new(),
             by_node: BTreeMap::new(),
             devices: BTreeMap::new(),
+            left_by_user: BTreeSet::new(),
             drivers: BTreeMap::new(),
             matching: MatchIndex::default(),
             children: BTreeMap::new(),

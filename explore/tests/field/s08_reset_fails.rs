@@ -10,11 +10,16 @@ use bindery_sim::salvator::{self, Salvator};
 
 /// A clock controller whose reset registers can be made not to respond.
 fn rig_with_broken_resets() -> (Rig, Arc<AtomicBool>) {
+    rig_with_broken_registers(|_| true)
+}
+
+/// The same of those of its registers whose offsets `is_reset` tells.
+fn rig_with_broken_registers(is_reset: impl Fn(u64) -> bool + Send + Sync + 'static) -> (Rig, Arc<AtomicBool>) {
     let broken = Arc::new(AtomicBool::new(false));
     let say = Arc::clone(&broken);
     let r = rig_on(Salvator::new().disk(disk()), Policy::default(), salvator::DEVICE_TREE, move |tap| {
-        tap.hook(salvator::CPG_BASE.0, move |_, _, value, written| {
-            if written && say.load(Ordering::SeqCst) { Err(IoError::Gone) } else { Ok(value) }
+        tap.hook(salvator::CPG_BASE.0, move |_, offset, value, written| {
+            if written && is_reset(offset) && say.load(Ordering::SeqCst) { Err(IoError::Gone) } else { Ok(value) }
         });
     });
     r.machine.settle();
@@ -67,6 +72,28 @@ fn the_host_does_not_get_a_device_that_was_not_reset() {
     broken.store(false, Ordering::SeqCst);
     r.machine.bind(SATA, "sata_rcar").unwrap();
     assert_eq!((r.machine.pinned_supplies().len(), r.machine.quarantine().len()), (0, 0), "it is quiet now");
+    assert_eq!(r.machine.promises().broken(), []);
+}
+
+/// Neither when it was removed and added again meanwhile, as functions are with their host bridge's driver.
+#[test]
+fn the_host_does_not_get_it_as_a_new_device() {
+    // The register that asserts resets, SRCR8: it can be released.
+    let (r, broken) = rig_with_broken_registers(|offset| offset == 0x920);
+    let desc = r.machine.device(SATA).unwrap().desc().clone();
+    r.give(SATA);
+    let first = r.open(SATA).unwrap();
+    broken.store(true, Ordering::SeqCst);
+    r.machine.unbind(SATA, "vfio-platform").unwrap();
+    drop(first);
+    for _ in 0..2 {
+        assert!(r.machine.remove_device(SATA));
+        r.machine.add_device(desc.clone()).unwrap();
+        let host = r.machine.bind(SATA, "sata_rcar").map_err(|e| e.to_string());
+        assert!(host.as_ref().is_err_and(|e| e.contains("as its last pass-through user left it")), "{host:?}");
+    }
+    broken.store(false, Ordering::SeqCst);
+    r.machine.bind(SATA, "sata_rcar").unwrap();
     assert_eq!(r.machine.promises().broken(), []);
 }
 

@@ -200,8 +200,6 @@ pub(in crate::dma) struct Slots {
     /// Pages of device addresses that free slots keep.
     kept: u64,
     last_number: u64,
-    /// The mask for which the kept device addresses were allocated.
-    limit: DeviceAddr,
     /// [`IovaSpace::wanted`](crate::iommu::IovaSpace::wanted) as it was seen last.
     wanted: usize,
     pub(super) tally: CheckTally,
@@ -224,7 +222,6 @@ impl Slots {
             free,
             kept: 0,
             last_number: 0,
-            limit: DeviceAddr(0),
             wanted: 0,
             tally: CheckTally::default(),
         }
@@ -349,17 +346,17 @@ impl Slots {
     ) -> Result<(u32, &'s Span), MapListError> {
         let limit = shared.context.limit();
         let wanted = domain.space().wanted();
-        if limit != self.limit || wanted != self.wanted {
-            // Kept addresses may lie above the mask now, or somebody else needs them.
+        if wanted != self.wanted {
+            // Somebody else needs the addresses that are kept.
             self.free_kept(shared, domain);
-            (self.limit, self.wanted) = (limit, wanted);
+            self.wanted = wanted;
         }
         let (count, class) = Self::class(pages);
         let Some((index, span)) = self.take(shared, class) else {
             return Err(MapListError::NotMapped(self.full()));
         };
         let mut reserved = span.reserved();
-        // Those of a slot that was mapped when the mask shrank are above it.
+        // The mask may have shrunk below them.
         if reserved.len != count * PAGE_SIZE || reserved.iova.0 + (reserved.len - 1) > limit.0 {
             reserved = self.reserve(shared, domain, index, count, limit).map_err(MapListError::NotMapped)?;
         }

@@ -190,19 +190,20 @@ fn a_function_that_is_not_ready_or_not_there_is_no_function() {
 
 #[test]
 fn bus_numbers_that_cannot_be_right_are_given_anew() {
-    let wrong: [[(u8, u8, u8); 2]; 6] = [
+    let wrong: [&[(u8, u8, u8)]; 7] = [
         // Behind itself; behind nothing; the wrong way round.
-        [(0, 0, 4), (0, 1, 1)],
-        [(7, 1, 1), (0, 2, 2)],
-        [(0, 4, 3), (0, 1, 1)],
-        // Two with one number; one inside the other.
-        [(0, 1, 3), (0, 1, 3)],
-        [(0, 1, 9), (0, 2, 3)],
-        [(0, 5, 9), (0, 9, 0xff)],
+        &[(0, 0, 4), (0, 1, 1)],
+        &[(7, 1, 1), (0, 2, 2)],
+        &[(0, 4, 3), (0, 1, 1)],
+        // Two with one number, also where they are not the first ones; one inside the other.
+        &[(0, 1, 3), (0, 1, 3)],
+        &[(0, 1, 1), (0, 2, 2), (0, 2, 2)],
+        &[(0, 1, 9), (0, 2, 3)],
+        &[(0, 5, 9), (0, 9, 0xff)],
     ];
-    for [first, second] in wrong {
+    for bridges in wrong {
         let mut model = Model::new(256);
-        for (device, (primary, secondary, subordinate)) in [first, second].into_iter().enumerate() {
+        for (device, (primary, secondary, subordinate)) in bridges.iter().copied().enumerate() {
             let bridge = Part::bridge().numbers(primary, secondary, subordinate);
             let bridge = model.add(None, device as u8, 0, bridge);
             model.add(Some(bridge), 0, 0, Part::device().bar(0, 0x1000, 0));
