@@ -1,5 +1,7 @@
 //! Replay of one path, with logging on.
 
+use std::fmt;
+
 use bindery::event::Event;
 use bindery_sim::ftrace::{Ftrace, HEADER};
 
@@ -41,6 +43,20 @@ pub struct Replay {
     pub violations: Vec<Violation>,
     /// Choices of the path before the first that its choice point does not have: the path belongs to another scenario.
     pub diverged_at: Option<usize>,
+}
+
+/// The trace, line by line, and behind it the number of promises that were broken on the path.
+impl fmt::Display for Replay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.trace {
+            writeln!(f, "{line}")?;
+        }
+        match self.violations.len() {
+            0 => f.write_str("no promise was broken on this path"),
+            1 => f.write_str("1 promise was broken on this path"),
+            broken => write!(f, "{broken} promises were broken on this path"),
+        }
+    }
 }
 
 impl Replay {

@@ -9,6 +9,7 @@ use bindery_drivers::sata_rcar::SataRcar;
 use bindery_drivers::vfio::Vfio;
 use bindery_sim::guest::{GuestEnv, Layout};
 
+use super::Names;
 use super::play::Play;
 use crate::engine::{Violation, Visit};
 use crate::scene::check;
@@ -22,14 +23,19 @@ pub(super) fn hand_over(play: &Play<'_>, cooperates: bool) -> Result<(), Violati
     play.recover(pass_through(play, cooperates)?)
 }
 
+/// Returns true when the pass-through owner gets the device: it refuses one that it could not reset, and the core one
+/// whose IOMMU group has a member in use.
+pub(super) fn is_given(names: &Names) -> bool {
+    !names.shares_group && names.desc.suppliers.iter().any(|s| s.kind == SupplierKind::Reset)
+}
+
 fn pass_through(play: &Play<'_>, cooperates: bool) -> Result<Visit, Violation> {
     let (scene, device) = (play.scene, &play.names.device);
     let override_path = play.on_bus(&format!("devices/{device}/driver_override"));
     let _ = play.write(&override_path, OWNER);
     let _ = play.write(&play.on_bus("drivers_probe"), device);
-    // The pass-through owner refuses a device that it could not reset.
-    let resets = play.names.desc.suppliers.iter().any(|s| s.kind == SupplierKind::Reset);
-    play.expect("hand-over", play.holder() == resets.then_some(OWNER))?;
+    play.expect("hand-over", play.holder() == is_given(play.names).then_some(OWNER))?;
+    let was_given = play.holder() == Some(OWNER);
     if let Visit::Seen = play.step("handed over")? {
         return Ok(Visit::Seen);
     }
@@ -48,7 +54,11 @@ fn pass_through(play: &Play<'_>, cooperates: bool) -> Result<Visit, Violation> {
     let guest_check = guest.as_ref().map_or(Ok(()), |guest| check(&guest.machine, "guest: "));
     // A guest that was cut off holds resources that it cannot use any more, until it ends.
     drop(guest);
+    let was_used = used.is_ok();
     used.and(guest_check)?;
+    if was_given && was_used && play.holder() != Some(OWNER) {
+        scene.chooser().cover(play.variant);
+    }
     let _ = play.write(&override_path, "\n");
     play.step("taken back")
 }

@@ -10,29 +10,30 @@ pub(super) fn all(play: &Play<'_>) -> Result<(), Violation> {
     let described = |rest: &str| rest.contains(peer::PHANTOM) || rest.contains(peer::NAMESAKE);
     let at = |rest: &str| if described(rest) { format!("/sys/bus/platform/{rest}") } else { play.on_bus(rest) };
     // Nothing is bound: there is nothing to unbind.
-    let _ = play.write(&at(&format!("drivers/{driver}/unbind")), device);
-    let _ = play.write(&at(&format!("drivers/{driver}/bind")), "no-such-device");
-    let _ = play.write(&at("no-such-file"), "1");
-    let _ = play.write(&at(&"x".repeat(4096)), "1");
-    let _ = play.write(&at("devices"), "1");
-    let _ = play.write(&at("drivers_autoprobe/deeper"), "1");
+    play.refused(&at(&format!("drivers/{driver}/unbind")), device)?;
+    play.refused(&at(&format!("drivers/{driver}/bind")), "no-such-device")?;
+    play.refused(&at("no-such-file"), "1")?;
+    play.refused(&at(&"x".repeat(4096)), "1")?;
+    play.refused(&at("devices"), "1")?;
+    play.refused(&at("drivers_autoprobe/deeper"), "1")?;
     let _ = play.write(&at("drivers_autoprobe"), "perhaps");
-    let _ = play.write("/sys/kernel/debug/devices_deferred", "1");
+    play.refused("/sys/kernel/debug/devices_deferred", "1")?;
     play.note(&tree.read(&at("drivers_probe")));
     // Firmware describes a device that does not exist.
     let phantom = peer::PHANTOM;
     let override_path = at(&format!("devices/{phantom}/driver_override"));
     let _ = play.write(&override_path, phantom);
-    let _ = play.write(&at(&format!("drivers/{phantom}/bind")), phantom);
+    play.refused(&at(&format!("drivers/{phantom}/bind")), phantom)?;
     let _ = play.write(&override_path, "\n");
     // A device called like a file of the driver's directory.
     if play.scene.machine().add_device(peer::describe_namesake()).is_ok() {
         let _ = play.write(&at(&format!("devices/{}/driver_override", peer::NAMESAKE)), phantom);
-        let _ = play.write(&at(&format!("drivers/{phantom}/bind")), peer::NAMESAKE);
+        play.refused(&at(&format!("drivers/{phantom}/bind")), peer::NAMESAKE)?;
         play.scene.machine().remove_device(peer::NAMESAKE);
     }
+    play.effect("an invalid request", play.holder().is_none())?;
     if play.bind().is_ok() {
-        let _ = play.write(&at(&format!("drivers/{driver}/bind")), device);
+        play.refused(&at(&format!("drivers/{driver}/bind")), device)?;
         let peer_in_use = play.names.iommu.is_none() && play.names.peer_iommu.is_some();
         if peer_in_use {
             play.peer_binds();
@@ -42,8 +43,8 @@ pub(super) fn all(play: &Play<'_>) -> Result<(), Violation> {
         let group = machine.device(if peer_in_use { peer::NAME } else { device });
         if let Some(group) = group.and_then(|member| machine.device_info(&member).group) {
             let group = format!("/sys/kernel/iommu_groups/{group}/type");
-            let _ = play.write(&group, "DMA");
-            let _ = play.write(&group, "perhaps");
+            play.refused(&group, "DMA")?;
+            play.refused(&group, "perhaps")?;
         }
         if peer_in_use {
             play.peer_unbinds();

@@ -17,6 +17,7 @@ use bindery::binding::ResourceKind;
 use bindery::device::{BusKind, Device, DeviceDesc, NodeId};
 use bindery::firmware::fdt::FdtError;
 use bindery::instrument::FaultPoint;
+use bindery::machine::Machine;
 
 use crate::boards::BoardSpec;
 use crate::engine::{Bounded, Bounds, Chooser, Engine, FastHasher, Kind, Path, Replay, Report, Violation};
@@ -46,6 +47,7 @@ impl Unplaced {
             board,
             bounds: Bounds::default(),
             allowed_unreached: Vec::new(),
+            user: None,
             fixtures: Fixtures::default(),
         }
     }
@@ -94,6 +96,8 @@ pub(crate) struct Names {
     pub(crate) peer_iommu: Option<NodeId>,
     /// Description with which it is added again after a removal.
     pub(crate) desc: DeviceDesc,
+    /// Another member of its IOMMU group is in use.
+    shares_group: bool,
     /// Kinds of the resources that it holds while it is bound.
     held: Vec<ResourceKind>,
 }
@@ -139,6 +143,7 @@ pub struct Lifecycle {
     bounds: Bounds,
     /// Coverage points that need not be reached.
     allowed_unreached: Vec<String>,
+    user: Option<Box<play::User>>,
     fixtures: Fixtures,
 }
 
@@ -162,6 +167,17 @@ impl Lifecycle {
         self
     }
 
+    /// Has `user` use the device on each path, whenever its driver has it: by the driver's own interface, which it gets from
+    /// the machine ([`Machine::client`]). The lifecycle of a disk controller and of `edu` has such a user of its own.
+    ///
+    /// An error is a finding where nothing went wrong on the path before; elsewhere it is a line of the trace. It has to be
+    /// served once.
+    #[must_use]
+    pub fn used_by(mut self, user: impl Fn(&Arc<Machine>) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        self.user = Some(Box::new(user));
+        self
+    }
+
     /// Explores.
     ///
     /// # Panics
@@ -181,14 +197,17 @@ impl Lifecycle {
     pub fn engine(&self) -> Engine {
         let engine = Engine::new(self.name())
             .bounds(self.bounds.clone())
-            .allow_unreached(self.allowed_unreached.iter().cloned());
+            .allow_unreached(self.allowed_unreached.iter().cloned())
+            .require(self.user.iter().map(|_| play::USED));
         if self.bounds.faults == 0 || self.bounds.preemptions == 0 {
             return engine;
         }
         // A lifecycle that the device cannot have is not required. Errors of `prepare` are reported by `run`.
         let known = self.prepare().is_ok().then(|| self.names());
-        let impossible: Vec<_> =
-            VARIANTS.iter().filter(|variant| known.as_ref().is_some_and(|n| !(variant.possible)(n))).collect();
+        let impossible: Vec<_> = VARIANTS
+            .iter()
+            .filter(|variant| known.as_ref().is_some_and(|n| !((variant.possible)(n) && (variant.has_effect)(n))))
+            .collect();
         let held = known.as_ref().map_or(&[][..], |names| &names.held);
         let unused = OPTIONAL.iter().filter(|kind| known.is_some() && !held.contains(kind));
         let unused: Vec<_> = unused.flat_map(|kind| points_of(*kind)).collect();
@@ -252,7 +271,6 @@ impl Lifecycle {
             chooser.log(|| format!("== {}: not possible for {}", variant.name, names.device));
             return Ok(());
         }
-        chooser.cover(variant.name);
         chooser.log(|| format!("== {}", variant.name));
         let new_fixture = match variant.new_fixture {
             NewFixture::Never => false,
@@ -267,7 +285,8 @@ impl Lifecycle {
         let ordered = if variant.fresh { fixture.ordered(&names.device) } else { Vec::new() };
         let scene = Scene::new(fixture, chooser, operations.clone(), ordered);
         events::record(&scene);
-        let play = Play { names: &names, board: &self.board, scene: &scene, variant: variant.name };
+        let (scene_of, user) = (&scene, self.user.as_deref());
+        let play = Play { names: &names, board: &self.board, scene: scene_of, variant: variant.name, user };
         let outcome = (variant.play)(&play);
         let fixture = scene.end();
         outcome?;
@@ -332,8 +351,13 @@ impl Lifecycle {
         let resources = fixture.machine.resources(&device);
         let kinds = ResourceKind::ALL.iter().copied();
         let held = kinds.filter(|kind| resources.iter().any(|(_, name, ..)| *name == kind.name())).collect();
+        let in_use = |name: &str| fixture.machine.device(name).is_some_and(|member| member.driver().is_some());
+        let number = fixture.machine.device_info(&device).group;
+        let group = fixture.machine.groups().into_iter().find(|group| Some(group.id()) == number);
+        let members = group.map(|group| group.info().members).unwrap_or_default();
+        let shares_group = members.iter().any(|member| **member != *device.name() && in_use(member));
         let (device, part) = (device.name().to_owned(), self.board.part(device.name()));
-        let names = Names { device, part, driver, iommu, suppliers, parent, peer_iommu, desc, held };
+        let names = Names { device, part, driver, iommu, suppliers, parent, peer_iommu, desc, shares_group, held };
         *self.fixtures.names.lock().unwrap_or_else(PoisonError::into_inner) = Some(names);
         Ok(())
     }

@@ -23,7 +23,14 @@ pub(crate) struct Play<'a> {
     pub(crate) scene: &'a Scene,
     /// The name of the variant.
     pub(crate) variant: &'static str,
+    pub(super) user: Option<&'a User>,
 }
+
+/// A user of the device.
+pub(super) type User = dyn Fn(&Arc<Machine>) -> Result<(), String> + Send + Sync;
+
+/// Coverage point: the device's user has got what it wanted.
+pub(super) const USED: &str = "the device's user is served";
 
 /// Unbinds `device` from `driver` through the control tree. A driver that does not let users do that
 /// ([`SUPPRESS_BIND_ATTRS`](bindery::driver::Driver::SUPPRESS_BIND_ATTRS)) is unbound by the machine itself.
@@ -106,6 +113,24 @@ impl Play<'_> {
         Err(Violation::seen_by("scenario", what, format!("{what} did not do what it does when nothing goes wrong")))
     }
 
+    /// The effect of the whole lifecycle, which counts as covered by it: it [must hold](Self::expect) where nothing goes wrong.
+    pub(crate) fn effect(&self, what: &'static str, holds: bool) -> Result<(), Violation> {
+        self.expect(what, holds)?;
+        if holds {
+            self.scene.chooser().cover(self.variant);
+        }
+        Ok(())
+    }
+
+    /// Writes what is not accepted.
+    pub(crate) fn refused(&self, path: &str, value: &str) -> Result<(), Violation> {
+        let is_refused = self.write(path, value).is_err();
+        if !is_refused {
+            self.scene.chooser().log(|| format!("{value:?} was written to {path}"));
+        }
+        self.expect("an invalid request", is_refused)
+    }
+
     /// Does I/O, if the device is a disk controller or `edu`, and its driver is bound.
     pub(crate) fn use_it(&self) -> Result<Visit, Violation> {
         if let Some(port) = self.scene.machine().client::<SataRcar>(&self.names.device) {
@@ -134,6 +159,17 @@ impl Play<'_> {
             self.scene.chooser().check(Promise::CoherentAtTransfer, true_data, "wrong data", || {
                 "a read that succeeded did not give what was written".into()
             })?;
+        }
+        if let Some(user) = self.user.filter(|_| self.holder() == Some(self.names.driver)) {
+            let (chooser, result) = (self.scene.chooser(), user(self.scene.machine()));
+            match result {
+                Ok(()) => {
+                    chooser.log(|| "its user is served");
+                    chooser.cover(USED);
+                }
+                Err(why) if chooser.is_disturbed() => chooser.log(|| format!("its user is not served: {why}")),
+                Err(why) => return Err(Violation::seen_by("scenario", "use", why)),
+            }
         }
         self.step("use")
     }

@@ -28,6 +28,8 @@ pub(super) struct Variant {
     pub(super) untranslated: bool,
     /// Returns true when the device can have this lifecycle.
     pub(super) possible: fn(&Names) -> bool,
+    /// Returns true when it has an effect on the device, and is required: elsewhere only its refusal is checked.
+    pub(super) has_effect: fn(&Names) -> bool,
     pub(super) play: fn(&Play<'_>) -> Result<(), Violation>,
 }
 
@@ -38,6 +40,7 @@ const fn settled(name: &'static str, script: fn(&Play<'_>) -> Result<(), Violati
         new_fixture: NewFixture::Never,
         untranslated: false,
         possible: |_| true,
+        has_effect: |_| true,
         play: script,
     }
 }
@@ -46,22 +49,24 @@ const fn settled(name: &'static str, script: fn(&Play<'_>) -> Result<(), Violati
 pub(super) const VARIANTS: &[Variant] = &[
     settled("lifecycle: bound, used, unbound", ordinary),
     settled("lifecycle: the device is removed", |play| {
-        ends(play, |play| {
+        let remove = |play: &Play<'_>| {
             play.scene.machine().remove_device(&play.names.device);
-            play.step("removal")
-        })
+        };
+        ends(play, "removal", remove, |play| play.scene.machine().device(&play.names.device).is_none())
     }),
     settled("lifecycle: the device vanishes", |play| {
-        ends(play, |play| {
+        let vanish = |play: &Play<'_>| {
             let _ = play.scene.board().unplug(&play.names.part);
             play.scene.machine().device_vanished(&play.names.device);
-            play.step("vanishing")
-        })
+        };
+        ends(play, "vanishing", vanish, |play| play.scene.machine().device(&play.names.device).is_none())
     }),
     settled("lifecycle: the driver is removed", |play| {
-        ends(play, |play| {
+        let unregister = |play: &Play<'_>| {
             play.scene.machine().unregister(play.names.driver);
-            play.step("driver removal")
+        };
+        ends(play, "driver removal", unregister, |play| {
+            play.holder().is_none() && !play.scene.machine().drivers().contains(&play.names.driver)
         })
     }),
     Variant {
@@ -70,10 +75,12 @@ pub(super) const VARIANTS: &[Variant] = &[
     },
     Variant {
         possible: can_be_handed_over,
+        has_effect: super::guest::is_given,
         ..settled("lifecycle: passed to a guest that releases it", |play| super::guest::hand_over(play, true))
     },
     Variant {
         possible: can_be_handed_over,
+        has_effect: super::guest::is_given,
         ..settled("lifecycle: passed to a guest that does not answer", |play| super::guest::hand_over(play, false))
     },
     Variant { new_fixture: NewFixture::WithUntranslatedPeer, ..settled("lifecycle: group peer", group_peer) },
@@ -96,8 +103,14 @@ fn can_be_handed_over(names: &Names) -> bool {
     names.desc.bus != BusKind::Early
 }
 
-/// Binds, uses, and ends by `end`; then recovers, and the next lifecycle must be like the first.
-fn ends<'a>(play: &Play<'a>, end: impl Fn(&Play<'a>) -> Result<Visit, Violation>) -> Result<(), Violation> {
+/// Binds, uses, and ends by `end`, which is called `what` and whose effect is that `ended`; then recovers, and the next
+/// lifecycle must be like the first.
+fn ends<'a>(
+    play: &Play<'a>,
+    what: &'static str,
+    end: impl Fn(&Play<'a>),
+    ended: impl Fn(&Play<'a>) -> bool,
+) -> Result<(), Violation> {
     let steps = || {
         if let Visit::Seen = play.bind()? {
             return Ok(Visit::Seen);
@@ -108,28 +121,29 @@ fn ends<'a>(play: &Play<'a>, end: impl Fn(&Play<'a>) -> Result<Visit, Violation>
         if let Visit::Seen = play.hardware()? {
             return Ok(Visit::Seen);
         }
-        end(play)
+        let was_bound = play.holder() == Some(play.names.driver);
+        end(play);
+        play.effect(what, was_bound && ended(play))?;
+        play.step(what)
     };
     play.recover(steps()?)
 }
 
 /// Binds, uses, unbinds.
-fn ordinary<'a>(play: &Play<'a>) -> Result<(), Violation> {
-    ends(play, Play::<'a>::unbind)
+fn ordinary(play: &Play<'_>) -> Result<(), Violation> {
+    let unbind = |play: &Play<'_>| play.unbind_from(play.names.driver, &play.names.device);
+    ends(play, "unbind", unbind, |play| play.holder().is_none())
 }
 
 /// Unbinds one of the device's suppliers while the device is in use: each of them on a path of its own.
 fn supplier_first(play: &Play<'_>) -> Result<(), Violation> {
     let suppliers = &play.names.suppliers;
     let which = play.scene.chooser().choose(Kind::Value, "supplier", suppliers.len());
-    ends(play, |play| {
-        let Some((supplier, driver)) = suppliers.get(which) else { return Ok(Visit::New) };
-        let held = |name: &str| play.scene.machine().device(name).and_then(|d| d.driver());
-        play.expect("supplier's bind", held(supplier) == Some(*driver))?;
-        play.unbind_from(driver, supplier);
-        play.expect("supplier unbind", held(supplier).is_none() && play.holder().is_none())?;
-        play.step("supplier unbind")
-    })
+    let Some((supplier, driver)) = suppliers.get(which) else { return Ok(()) };
+    let held = |name: &str| play.scene.machine().device(name).and_then(|d| d.driver());
+    let unbind = |play: &Play<'_>| play.unbind_from(driver, supplier);
+    play.expect("supplier's bind", held(supplier) == Some(*driver))?;
+    ends(play, "supplier unbind", unbind, |play| held(supplier).is_none() && play.holder().is_none())
 }
 
 /// Binds and unbinds the group peer while the device is bound.
@@ -143,7 +157,10 @@ fn group_peer(play: &Play<'_>) -> Result<(), Violation> {
         if let Visit::Seen = play.bind()? {
             return Ok(Visit::Seen);
         }
+        let held = |name: &str| play.scene.machine().device(name).is_some_and(|device| device.driver().is_some());
+        let both = held(super::peer::NAME) && held(&play.names.device);
         play.peer_unbinds();
+        play.effect("group peer's unbind", both && !held(super::peer::NAME) && held(&play.names.device))?;
         if let Visit::Seen = play.step("group peer unbinds")? {
             return Ok(Visit::Seen);
         }
@@ -170,6 +187,9 @@ fn undescribed_consumer(play: &Play<'_>) -> Result<(), Violation> {
     let there = play.holder().is_some();
     let name = super::consumer::NAME;
     let bound = machine.device(name).is_some_and(|consumer| consumer.driver().is_some());
+    if there && bound {
+        scene.chooser().cover(play.variant);
+    }
     let failed = scene.chooser().has_failed();
     scene.chooser().check(Promise::OrderIndependent, bound || !there || failed, "waits for what is there", || {
         format!("{name} is not bound although {}, for which it waited, is", play.names.device)
@@ -198,6 +218,9 @@ fn start(play: &Play<'_>) -> Result<(), Violation> {
         "not bound",
         || format!("{} was not bound in this order of probing", play.names.device),
     )?;
+    if bound {
+        play.scene.chooser().cover(play.variant);
+    }
     play.scene.disable_faults(true);
     play.probe_all();
     play.scene.check("probed again")?;
