@@ -85,7 +85,7 @@ fn the_guest_has_the_disk_and_the_host_has_not() {
     let session = run_steps(&Config::default(), &["machine", "probe", "unbind", "hand-over"]);
     assert_eq!((sata(&session), owner(&session)), (Some("vfio-platform"), Owner::PassThrough(1)));
     let guest = session.guest.as_ref().unwrap();
-    assert!(guest.env.has_device() && guest.port().is_some() && session.port().is_none());
+    assert!(guest.env.has_device() && guest.client().is_some() && session.port().is_none());
     let (_, area) = Area::of(session.sectors().unwrap());
     assert_eq!(session.read(Side::Image, area).unwrap(), pattern("guest", area));
 }

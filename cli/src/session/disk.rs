@@ -96,7 +96,7 @@ impl Session {
             Side::Host => self.port().ok_or_else(|| self.why_no_port())?,
             Side::Guest => {
                 let guest = self.guest.as_ref().ok_or("no guest runs")?;
-                Port::Disk(guest.port().ok_or("the guest's driver does not hold the controller")?)
+                Port::Disk(guest.client().ok_or("the guest's driver does not hold the controller")?)
             }
             Side::Image => {
                 let at = lba.saturating_mul(SECTOR);

@@ -1,13 +1,10 @@
 //! Pass-through of the device to a guest and back.
 
-use std::sync::Arc;
-
 use bindery::device::SupplierKind;
 use bindery::driver::Driver as _;
-use bindery::machine::Policy;
 use bindery_drivers::sata_rcar::SataRcar;
 use bindery_drivers::vfio::Vfio;
-use bindery_sim::guest::{GuestEnv, Layout};
+use bindery_sim::guest::{Guest, GuestEnv, Layout};
 
 use super::Names;
 use super::play::Play;
@@ -41,13 +38,13 @@ fn pass_through(play: &Play<'_>, cooperates: bool) -> Result<Visit, Violation> {
     }
     // The guest's device tree knows the disk controller alone; another device is owned, and not used.
     let guest = if play.names.driver == SataRcar::NAME {
-        let guest = Guest::boot(play, cooperates);
+        let guest = start(play, cooperates);
         play.expect("guest", guest.is_some())?;
         guest
     } else {
         None
     };
-    let used = guest.as_ref().map_or(Ok(()), |guest| guest.use_device(play));
+    let used = guest.as_ref().map_or(Ok(()), |guest| use_device(guest, play));
     if used.is_ok() {
         let _ = scene.tree().write(&play.on_bus(&format!("drivers/{OWNER}/unbind")), device);
     }
@@ -63,65 +60,35 @@ fn pass_through(play: &Play<'_>, cooperates: bool) -> Result<Visit, Violation> {
     play.step("taken back")
 }
 
-struct Guest {
-    machine: bindery::machine::Handle,
-    env: Arc<GuestEnv>,
-    /// The device's name, which is the host's, too: both derive it from unit name and address.
-    device: String,
+/// Starts a guest on the device, which has the host's name in it, too: both derive it from unit name and address.
+fn start(play: &Play<'_>, cooperates: bool) -> Option<Guest<SataRcar>> {
+    let (host, device) = (play.scene.machine(), &play.names.device);
+    let session = Vfio::open(&host.client::<Vfio>(device)?).ok()?;
+    let layout = Layout::of(&play.names.desc);
+    let env = GuestEnv::new(host, session, layout, GUEST_RAM).ok()?;
+    if play.scene.chooser().logs() {
+        let chooser = play.scene.chooser().clone();
+        env.on_event(Box::new(move |event| {
+            let device = event.device.as_deref().unwrap_or("-");
+            chooser.log(|| format!("[{}] guest {device}: {}", event.at, event.kind));
+            chooser.record("guest", event);
+        }));
+    }
+    let guest = Guest::start(env, play.board.guest_device_tree, device.as_str().into(), cooperates).ok()?;
+    guest.machine.register(SataRcar);
+    Some(guest)
 }
 
-impl Guest {
-    fn boot(play: &Play<'_>, cooperates: bool) -> Option<Self> {
-        let (host, device) = (play.scene.machine(), play.names.device.clone());
-        let session = Vfio::open(&host.client::<Vfio>(&device)?).ok()?;
-        let layout = Layout::of(&play.names.desc);
-        let env = GuestEnv::new(host, session, layout, GUEST_RAM).ok()?;
-        if play.scene.chooser().logs() {
-            let chooser = play.scene.chooser().clone();
-            env.on_event(Box::new(move |event| {
-                let device = event.device.as_deref().unwrap_or("-");
-                chooser.log(|| format!("[{}] guest {device}: {}", event.at, event.kind));
-                chooser.record("guest", event);
-            }));
-        }
-        let machine = env.machine(Policy::default());
-        machine.add_device_tree(play.board.guest_device_tree).ok()?;
-        machine.register(SataRcar);
-        let (weak, of) = (Arc::downgrade(&env), Arc::downgrade(&machine));
-        let name = device.clone();
-        let request = move || {
-            if !cooperates {
-                return;
-            }
-            if let Some(machine) = of.upgrade() {
-                let _ = machine.unbind(&name, SataRcar::NAME);
-            }
-            if let Some(env) = weak.upgrade() {
-                env.release_device();
-            }
-        };
-        env.on_request(request).ok()?;
-        Some(Self { machine, env, device })
+/// Binds and uses the device, with the same driver.
+fn use_device(guest: &Guest<SataRcar>, play: &Play<'_>) -> Result<(), Violation> {
+    guest.machine.settle();
+    if let Some(port) = guest.client() {
+        let mut sector = [0; 512];
+        let read = matches!(port.call(|p| p.read(3, &mut sector)), Ok(Ok(())));
+        play.expect("guest's read", read)?;
+    } else {
+        play.expect("guest's bind", false)?;
     }
-
-    /// Binds and uses the device, with the same driver.
-    fn use_device(&self, play: &Play<'_>) -> Result<(), Violation> {
-        self.machine.settle();
-        if let Some(port) = self.machine.client::<SataRcar>(&self.device) {
-            let mut sector = [0; 512];
-            let read = matches!(port.call(|p| p.read(3, &mut sector)), Ok(Ok(())));
-            play.expect("guest's read", read)?;
-        } else {
-            play.expect("guest's bind", false)?;
-        }
-        check(&self.machine, "guest: ")?;
-        play.scene.step("guest uses it")
-    }
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        let _ = self.machine.unbind(&self.device, SataRcar::NAME);
-        self.env.release_device();
-    }
+    check(&guest.machine, "guest: ")?;
+    play.scene.step("guest uses it")
 }

@@ -6,6 +6,7 @@
 mod io;
 mod iommu;
 mod memory;
+mod system;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -25,6 +26,8 @@ use bindery_drivers::vfio::{Session, VfioError};
 use io::RegionWindow;
 use iommu::SessionIommu;
 use memory::GuestRam;
+
+pub use system::{Guest, GuestError};
 
 /// Guest-physical base address of the RAM, as in the guest's device tree.
 pub const RAM_BASE: PhysAddr = PhysAddr(0x4000_0000);
