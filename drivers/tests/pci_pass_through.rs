@@ -8,49 +8,28 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bindery::addr::DeviceAddr;
-use bindery::device::{DeviceDesc, Nodes, Supplier, SupplierKind};
 use bindery::dma::DmaMemory;
 use bindery::env::{Env, Width};
-use bindery::firmware::fdt;
-use bindery::iommu::{Grouping, Prot};
-use bindery::machine::{BindError, Policy};
-use bindery::pci::FunctionId;
+use bindery::iommu::Prot;
+use bindery::machine::BindError;
 use bindery_drivers::edu::Edu;
-use bindery_drivers::pci_host::PciHost;
 use bindery_drivers::vfio::{Session, Vfio, VfioError, VfioPci};
-use bindery_sim::mmu::{Mmu, MmuDriver};
+use bindery_sim::mmu::Mmu;
 use bindery_sim::virt::{self, Virt};
 use common::Rig;
 
 const EDU: &str = "0000:02:01.0";
-const AT: FunctionId = FunctionId { segment: 0, bus: 2, device: 1, function: 0 };
 /// Where the user maps its memory.
 const IOVA: DeviceAddr = DeviceAddr(0x10_0000);
 
 /// The board with `edu` as stream 0 of an IOMMU, bound to its driver.
 fn rig(virt: Virt) -> (Rig, Arc<Mmu>) {
-    let mmu = Mmu::new("mmu", Grouping::PerStream);
-    let board = virt.behind(&mmu).build();
-    board.keep_events(1 << 16);
-    let machine = board.machine(Policy::default());
-    machine.register(MmuDriver([("mmu".to_owned(), Arc::clone(&mmu))].into()));
-    let mut desc = DeviceDesc::new("mmu");
-    desc.compatible.push("test,mmu".into());
-    let node = machine.add_device(desc).unwrap().node();
-    let tree = fdt::describe(virt::DEVICE_TREE, &mut Nodes::new()).unwrap();
-    let mut host = tree.devices.into_iter().find(|d| d.interrupt_map.is_some()).unwrap();
-    (host.node, host.parent) = (None, None);
-    let args = vec![AT.requester_id().into(), 0, 1];
-    let (kind, property) = (SupplierKind::Iommu, "iommu-map".into());
-    host.suppliers = vec![Supplier { node, target: node, kind, property, args }];
-    machine.register(PciHost::default());
-    machine.register(Edu::default());
-    machine.register(Vfio::default());
-    // Shorter than a transfer.
-    machine.register(VfioPci(Vfio { release_timeout: Duration::from_millis(10) }));
-    machine.add_device(host).unwrap();
-    machine.settle();
-    let rig = Rig { board, machine };
+    let (rig, mmu) = common::virt::translated(virt, |machine| {
+        machine.register(Edu::default());
+        machine.register(Vfio::default());
+        // Shorter than a transfer.
+        machine.register(VfioPci(Vfio { release_timeout: Duration::from_millis(10) }));
+    });
     assert_eq!(rig.driver(EDU), Some("edu"));
     (rig, mmu)
 }

@@ -7,18 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bindery::binding::{Bound, ResourceError};
-use bindery::device::{DeviceDesc, Nodes, Supplier, SupplierKind};
+use bindery::device::DeviceDesc;
 use bindery::driver::{Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::env::{Env, IrqLine, VectorRequest, Width};
-use bindery::firmware::fdt;
 use bindery::instrument::FaultPoint;
 use bindery::iommu::Grouping;
-use bindery::machine::Policy;
 use bindery::pci::{ConfigSpace, Ecam, FunctionId};
 use bindery::vectors::{VectorError, VectorKind};
 use bindery_drivers::edu::{Edu, EduError};
-use bindery_drivers::pci_host::PciHost;
-use bindery_sim::mmu::{Mmu, MmuDriver};
+use bindery_sim::mmu::Mmu;
 use bindery_sim::virt::{self, Virt};
 use common::Rig;
 use common::virt::rig;
@@ -49,25 +46,9 @@ fn with_edu() -> Rig {
 
 /// The device as stream 0 of an IOMMU.
 fn translated() -> (Rig, Arc<Mmu>) {
-    let mmu = Mmu::new("mmu", Grouping::PerStream);
-    let board = Virt::new().behind(&mmu).build();
-    board.keep_events(1 << 16);
-    let machine = board.machine(Policy::default());
-    machine.register(MmuDriver([("mmu".to_owned(), Arc::clone(&mmu))].into()));
-    let mut desc = DeviceDesc::new("mmu");
-    desc.compatible.push("test,mmu".into());
-    let node = machine.add_device(desc).unwrap().node();
-    let tree = fdt::describe(virt::DEVICE_TREE, &mut Nodes::new()).unwrap();
-    let mut host = tree.devices.into_iter().find(|d| d.interrupt_map.is_some()).unwrap();
-    (host.node, host.parent) = (None, None);
-    let args = vec![AT.requester_id().into(), 0, 1];
-    let (kind, property) = (SupplierKind::Iommu, "iommu-map".into());
-    host.suppliers = vec![Supplier { node, target: node, kind, property, args }];
-    machine.register(PciHost::default());
-    machine.register(Edu::default());
-    machine.add_device(host).unwrap();
-    machine.settle();
-    let rig = Rig { board, machine };
+    let (rig, mmu) = common::virt::translated(Virt::new(), |machine| {
+        machine.register(Edu::default());
+    });
     assert_eq!(rig.driver(EDU), Some("edu"));
     (rig, mmu)
 }

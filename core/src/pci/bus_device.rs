@@ -1,5 +1,6 @@
 //! A function as a device of the machine: its description, and what the core asks of its bus.
 
+use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -51,23 +52,31 @@ impl Function {
         // Those are the host bridge's own.
         desc.dma.reserved.clear();
         let stream = |id: u16| host.requester_stream(id.into());
-        if stream(self.at.requester_id()).is_some() {
-            let mut streams: Vec<_> = isolation.requesters(self.at).filter_map(stream).collect();
-            streams.extend(isolation.set(self.at).iter().copied().find_map(stream));
-            for (node, args) in streams {
-                let known = |s: &Supplier| s.kind == SupplierKind::Iommu && s.node == node && s.args == args;
-                if !desc.suppliers.iter().any(known) {
-                    let (kind, property) = (SupplierKind::Iommu, "iommus".into());
-                    desc.suppliers.push(Supplier { node, target: node, kind, property, args });
+        let without = isolation.requesters(self.at).find(|id| stream(*id).is_none());
+        let any = isolation.requesters(self.at).any(|id| host.maps_requester(id.into()));
+        match without {
+            None => {
+                let own = isolation.requesters(self.at).filter_map(stream);
+                let shared = isolation.set(self.at).iter().copied().find_map(stream);
+                for (node, args) in own.chain(shared) {
+                    let known = |s: &Supplier| s.kind == SupplierKind::Iommu && s.node == node && s.args == args;
+                    if !desc.suppliers.iter().any(known) {
+                        let (kind, property) = (SupplierKind::Iommu, "iommus".into());
+                        desc.suppliers.push(Supplier { node, target: node, kind, property, args });
+                    }
                 }
             }
-        } else if host.maps_requester(u32::from(self.at.requester_id())) {
-            // It must not run untranslated (P10).
-            let reason = "which cell counts up with the requester ID is not said".into();
-            desc.unmet.push(Unmet { property: "iommu-map".into(), kind: SupplierKind::Iommu, reason });
-        } else {
+            // Some of its accesses, or all, must not run untranslated (P10).
+            Some(id) if any => {
+                let reason = if host.maps_requester(id.into()) {
+                    "which cell counts up with the requester ID is not said".into()
+                } else {
+                    format!("no entry for requester ID {id:#06x}, by which some of its accesses arrive").into()
+                };
+                desc.unmet.push(Unmet { property: "iommu-map".into(), kind: SupplierKind::Iommu, reason });
+            }
             // The entry that cannot be used may be this function's.
-            desc.unmet.extend(host.unmet_behind.iter().cloned());
+            Some(_) => desc.unmet.extend(host.unmet_behind.iter().cloned()),
         }
         desc
     }
@@ -102,6 +111,8 @@ pub struct BusFunction {
     conventional: Option<u16>,
     bars: Vec<super::Bar>,
     reset: Option<FunctionReset>,
+    /// Offset of the control register of its access control services.
+    services: Option<u16>,
     /// Held during a reset, which may sleep.
     resetting: Mutex<()>,
     /// Bits of the command register that the core has set, of those that it changes. Held while the register is changed.
@@ -132,6 +143,7 @@ impl BusFunction {
             (None, Some(cap)) => Some(FunctionReset::Conventional(cap)),
             (None, None) => None,
         };
+        let services = super::isolation::control(function, config.size());
         let bars = function.bars.clone();
         let messages = MessageRegisters::new(&config, function, windows);
         Self {
@@ -143,6 +155,7 @@ impl BusFunction {
             conventional,
             bars,
             reset,
+            services,
             resetting: Mutex::new(()),
             command: SpinLock::new(reg::NO_PIN),
             messages,
@@ -255,6 +268,7 @@ impl BusDevice for BusFunction {
         self.wait_for_completions()?;
         let interrupt_line = self.read(reg::INTERRUPT_LINE, Width::W8).unwrap_or(0xff);
         let control = self.express.map(|cap| self.read(cap + 8, Width::W16)).transpose()?;
+        let services = self.services.map(|at| self.read(at, Width::W16)).transpose()?;
         match reset {
             FunctionReset::Express(cap) => self.write(cap + 8, Width::W16, control.unwrap_or(0) | 1 << 15)?,
             FunctionReset::Conventional(cap) => self.write(cap + 4, Width::W8, 1)?,
@@ -276,6 +290,10 @@ impl BusDevice for BusFunction {
         self.write(reg::INTERRUPT_LINE, Width::W8, interrupt_line)?;
         if let (Some(cap), Some(control)) = (self.express, control) {
             self.write(cap + 8, Width::W16, control)?;
+        }
+        // Without them it could reach its neighbours (P7).
+        if let (Some(at), Some(services)) = (self.services, services) {
+            self.write(at, Width::W16, services)?;
         }
         // As it was, and what the core wants by now, which may be less than before the reset.
         let wanted = self.command.lock();

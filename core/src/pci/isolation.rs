@@ -11,15 +11,18 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use super::{Capability, ConfigSpace, Function, FunctionId, Header, PortKind, Topology};
 use crate::env::{IoError, Width};
 
 /// Services: source validation, request redirect, completion redirect, upstream forwarding (PCI Express 5.0, 7.7.8).
 const SERVICES: u32 = 1 << 0 | 1 << 2 | 1 << 3 | 1 << 4;
-/// Offsets in the capability.
-const SERVICES_OFFERED: u16 = 4;
-const SERVICES_ON: u16 = 6;
+
+/// Offset of the control register of the function's services; those that it has are in the two bytes before it.
+pub(super) fn control(function: &Function, size: u16) -> Option<u16> {
+    function.capability(Capability::ACCESS_CONTROL, true).filter(|cap| cap + 8 <= size).map(|cap| cap + 6)
+}
 
 /// Requester IDs of functions, and sets of functions that are not isolated from each other.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -86,13 +89,14 @@ impl Topology {
             if self.has_control(config, function)? {
                 continue;
             }
-            sets.join(self.members(|f| f.bus == function.at.bus && f.device == function.at.device));
+            sets.join(self.peers(function.at));
             let bridge = match function.port {
                 Some(PortKind::Downstream) => self.bridge_to(function.at.bus).map_or(function.at, |switch| switch.at),
                 _ => function.at,
             };
             if let Some(bridge) = self.bridges.iter().find(|b| b.at == bridge) {
-                sets.join(self.members(|f| f == bridge.at || (bridge.secondary..=bridge.subordinate).contains(&f.bus)));
+                let below = self.between(|f| f.bus < bridge.secondary, |f| f.bus <= bridge.subordinate);
+                sets.join(below.chain(self.functions.binary_search_by_key(&bridge.at, |f| f.at)));
             }
         }
         let mut isolation = Isolation::default();
@@ -104,24 +108,30 @@ impl Topology {
         Ok(isolation)
     }
 
-    /// Indexes of the functions at the places `is_member`.
-    fn members(&self, is_member: impl Fn(FunctionId) -> bool) -> impl Iterator<Item = usize> {
-        self.functions.iter().enumerate().filter(move |(_, f)| is_member(f.at)).map(|(at, _)| at)
+    /// Indexes of the functions that come after those at the places `before` and are at the places `until`.
+    fn between(&self, before: impl Fn(FunctionId) -> bool, until: impl Fn(FunctionId) -> bool) -> Range<usize> {
+        self.functions.partition_point(|f| before(f.at))..self.functions.partition_point(|f| until(f.at))
+    }
+
+    /// Indexes of the functions of the device of `at`.
+    fn peers(&self, at: FunctionId) -> Range<usize> {
+        let of = |f: FunctionId| (f.bus, f.device);
+        self.between(|f| of(f) < of(at), |f| of(f) <= of(at))
     }
 
     /// True when `function` sends no request of one function below it, or of its device, to another.
     fn has_control(&self, config: &dyn ConfigSpace, function: &Function) -> Result<bool, IoError> {
-        let on = match function.capability(Capability::ACCESS_CONTROL, true) {
-            Some(cap) if cap + 8 <= config.size() => {
-                let offered = config.read(function.at, cap + SERVICES_OFFERED, Width::W16)? & SERVICES;
-                let control = config.read(function.at, cap + SERVICES_ON, Width::W16)?;
-                config.write(function.at, cap + SERVICES_ON, Width::W16, control | offered)?;
+        let on = match control(function, config.size()) {
+            Some(register) => {
+                let offered = config.read(function.at, register - 2, Width::W16)? & SERVICES;
+                let old = config.read(function.at, register, Width::W16)?;
+                config.write(function.at, register, Width::W16, old | offered)?;
                 // What is not offered is not needed: the function cannot do what it would prevent.
-                config.read(function.at, cap + SERVICES_ON, Width::W16)? & offered == offered
+                config.read(function.at, register, Width::W16)? & offered == offered
             }
-            _ => false,
+            None => false,
         };
-        let alone = || self.members(|f| f.bus == function.at.bus && f.device == function.at.device).count() == 1;
+        let alone = || self.peers(function.at).len() == 1;
         Ok(match function.port {
             Some(PortKind::Root | PortKind::Downstream) => on,
             Some(PortKind::Endpoint | PortKind::Upstream) => on || alone(),

@@ -49,7 +49,7 @@ pub struct Bridge {
 impl Topology {
     /// The function at `at`.
     pub fn function(&self, at: FunctionId) -> Option<&Function> {
-        self.functions.iter().find(|f| f.at == at)
+        self.functions.binary_search_by_key(&at, |f| f.at).ok().map(|at| &self.functions[at])
     }
 
     /// The bridge that leads to `bus`; `None` for the host bridge's own bus.

@@ -1,11 +1,22 @@
-//! The board `virt`, with the host bridge's driver and the device tree.
+//! The board `virt`, with the host bridge's driver.
+#![allow(dead_code)]
 
-use bindery::machine::Policy;
+use std::sync::Arc;
+
+use bindery::device::{DeviceDesc, Nodes, Supplier, SupplierKind};
+use bindery::firmware::fdt;
+use bindery::iommu::Grouping;
+use bindery::machine::{Handle, Policy};
 use bindery_drivers::pci_host::PciHost;
+use bindery_sim::mmu::{Mmu, MmuDriver};
 use bindery_sim::virt::{self, Virt};
 
 use super::Rig;
 
+/// Requester IDs of the first `edu`, and of the bridge to its bus, which stands in for it.
+const REQUESTERS: [(u32, u32); 2] = [(0x208, 0), (0x200, 5)];
+
+/// With the device tree.
 pub fn rig(virt: Virt) -> Rig {
     let board = virt.build();
     board.keep_events(1 << 16);
@@ -14,4 +25,29 @@ pub fn rig(virt: Virt) -> Rig {
     machine.add_device_tree(virt::DEVICE_TREE).unwrap();
     machine.settle();
     Rig { board, machine }
+}
+
+/// With the first `edu` as stream 0 of an IOMMU, and the drivers that `register` adds.
+pub fn translated(virt: Virt, register: impl FnOnce(&Handle)) -> (Rig, Arc<Mmu>) {
+    let mmu = Mmu::new("mmu", Grouping::PerStream);
+    let board = virt.behind(&mmu).build();
+    board.keep_events(1 << 16);
+    let machine = board.machine(Policy::default());
+    machine.register(MmuDriver([("mmu".to_owned(), Arc::clone(&mmu))].into()));
+    let mut desc = DeviceDesc::new("mmu");
+    desc.compatible.push("test,mmu".into());
+    let node = machine.add_device(desc).unwrap().node();
+    let tree = fdt::describe(virt::DEVICE_TREE, &mut Nodes::new()).unwrap();
+    let mut host = tree.devices.into_iter().find(|d| d.interrupt_map.is_some()).unwrap();
+    (host.node, host.parent) = (None, None);
+    let entry = |(requester, stream)| {
+        let (kind, property) = (SupplierKind::Iommu, "iommu-map".into());
+        Supplier { node, target: node, kind, property, args: vec![requester, stream, 1] }
+    };
+    host.suppliers = REQUESTERS.map(entry).into();
+    machine.register(PciHost::default());
+    register(&machine);
+    machine.add_device(host).unwrap();
+    machine.settle();
+    (Rig { board, machine }, mmu)
 }

@@ -14,6 +14,8 @@ use crate::sync::SpinLock;
 const AT: FunctionId = FunctionId { segment: 0, bus: 1, device: 0, function: 0 };
 const EXPRESS: u16 = 0x40;
 const FEATURES: u16 = 0x60;
+/// Access control services, which are in the extended part.
+const SERVICES: u16 = 0x100;
 
 /// What a function does beyond remembering.
 #[derive(Default)]
@@ -33,7 +35,7 @@ struct Config(SpinLock<State>);
 
 impl Config {
     fn new(express: bool) -> Arc<Self> {
-        let mut state = State { bytes: [0; 256].into(), present: true, ..State::default() };
+        let mut state = State { bytes: [0; 512].into(), present: true, ..State::default() };
         let mut put = |at: u16, value: u32| state.bytes[usize::from(at)..][..4].copy_from_slice(&value.to_le_bytes());
         put(0, 0x11e8_1234);
         put(0x10, 0x1000_0000);
@@ -56,7 +58,7 @@ impl Config {
 
 impl ConfigSpace for Config {
     fn size(&self) -> u16 {
-        256
+        512
     }
 
     fn read(&self, at: FunctionId, offset: u16, width: Width) -> Result<u32, IoError> {
@@ -83,7 +85,13 @@ impl ConfigSpace for Config {
         let reset = (offset == EXPRESS + 8 && value & 1 << 15 != 0) || (offset == FEATURES + 4 && value & 1 != 0);
         if reset {
             s.resets += 1;
-            for register in [0x04..0x06, 0x10..0x28, 0x3c..0x40, usize::from(EXPRESS + 8)..usize::from(EXPRESS + 10)] {
+            for register in [
+                0x04..0x06,
+                0x10..0x28,
+                0x3c..0x40,
+                usize::from(EXPRESS + 8)..usize::from(EXPRESS + 10),
+                usize::from(SERVICES + 4)..usize::from(SERVICES + 8),
+            ] {
                 s.bytes[register].fill(0);
             }
             return Ok(());
@@ -112,7 +120,11 @@ fn function(header: Header, caps: &[(u16, u16)]) -> Function {
             address: Some(0x1000_0000),
         }]
         .into(),
-        capabilities: caps.iter().map(|(id, at)| Capability { id: *id, at: *at, extended: false }).collect(),
+        capabilities: caps
+            .iter()
+            .map(|(id, at)| Capability { id: *id, at: *at, extended: false })
+            .chain([Capability { id: Capability::ACCESS_CONTROL, at: SERVICES, extended: true }])
+            .collect(),
         port: None,
         msi: None,
         msi_x: None,
@@ -160,7 +172,9 @@ fn a_reset_leaves_the_registers_where_they_were_and_what_the_core_has_set() {
         device.set_bus_master(true).unwrap();
         config.change(|s| s.not_ready = 3);
         let control = config.word(EXPRESS + 8);
+        config.write(AT, SERVICES + 6, Width::W16, 0x1d).unwrap();
         assert_eq!(device.reset(), Ok(true));
+        assert_eq!(config.word(SERVICES + 4) >> 16, 0x1d, "it is as isolated as before (P7)");
         assert_eq!((config.word(0x10), config.word(4) & 0x406), (0x1000_0000, 0x406));
         assert_eq!((config.word(EXPRESS + 8), config.0.lock().resets), (control, 1));
         config.change(|s| s.pending = u32::MAX);

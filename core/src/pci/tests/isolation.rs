@@ -1,5 +1,6 @@
 //! Sets of functions that access control services do not keep apart, and aliases.
 
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::model::{Model, Part};
@@ -17,6 +18,34 @@ const ALL: u32 = 0x1d;
 
 fn express(part: Part, kind: u16) -> Part {
     part.capability(0x40, 0x10, 0).byte(0x42, 2 | (kind << 4) as u8)
+}
+
+#[test]
+fn a_function_whose_bus_has_a_requester_id_of_its_own_needs_that_translated_too() {
+    let mut nodes = crate::description::Nodes::new();
+    let iommu = nodes.find_or_add("/iommu");
+    let mut model = Model::new(4096);
+    let root = model.add(None, 1, 0, bridge(ROOT));
+    let bus = model.add(Some(root), 0, 0, bridge(TO_PCI));
+    model.add(Some(bus), 1, 0, Part::device());
+    let (_, isolation, found) = sets(&model);
+    for (map, streams, reason) in [
+        (&[[0x200, 0, 0x10]][..], &[8, 0][..], None),
+        (&[[0x208, 0, 1]], &[], Some("no entry for requester ID 0x0200")),
+        (&[[0x200, 0, 1]], &[], Some("no entry for requester ID 0x0208")),
+        (&[], &[], None),
+    ] {
+        let mut desc = DeviceDesc::new("host");
+        for args in map {
+            let (kind, property) = (SupplierKind::Iommu, "iommu-map".into());
+            desc.suppliers.push(Supplier { node: iommu, target: iommu, kind, property, args: args.to_vec() });
+        }
+        let desc = found.functions[2].description(&desc, &WINDOWS, &isolation);
+        assert_eq!(desc.suppliers.iter().map(|s| s.args[0]).collect::<Vec<_>>(), streams);
+        let unmet = desc.unmet.first().map(ToString::to_string);
+        assert!(unmet.is_some() == reason.is_some(), "{unmet:?}");
+        assert!(reason.is_none_or(|reason| unmet.unwrap().contains(reason)));
+    }
 }
 
 /// With access control services, `offered` of them, of which `stuck` stay off.
