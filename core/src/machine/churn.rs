@@ -257,6 +257,26 @@ fn every_table_has_its_former_size_after_any_number_of_names() {
     }
 }
 
+#[test]
+fn a_device_that_is_removed_before_it_was_probed_leaves_the_queue() {
+    let machine = machine(Policy::default());
+    let parent = machine.add_device(desc("hub", "t,none", &[])).unwrap().node();
+    machine.settle();
+    let before = table_sizes(&machine);
+    for n in 0..3 {
+        let mut child = desc("child", "t,hub", &[]);
+        child.parent = Some(parent);
+        machine.add_device(child).unwrap();
+        let other = desc("other", "t,hub", &[(parent, "hub", SupplierKind::Other)]);
+        machine.add_device(other).unwrap();
+        for name in if n == 1 { ["other", "child"] } else { ["child", "other"] } {
+            assert!(machine.remove_device(name));
+        }
+        assert_eq!(table_sizes(&machine), before);
+        assert!(!machine.step(), "there is nothing to probe");
+    }
+}
+
 /// Adds and removes so many other devices that an unused node is forgotten.
 fn forget_unused(machine: &Handle) {
     for n in 0..ROUNDS {

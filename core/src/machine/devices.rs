@@ -272,6 +272,7 @@ impl Machine {
                 r.graph.supplier_leaves(device.node());
                 r.graph.supplier_gone(device.node());
                 r.graph.remove(device.node());
+                r.unqueue(device.node());
                 r.waiting.remove(&device.node());
                 r.refusals.remove(&device.node());
                 r.devices.remove(device.name());

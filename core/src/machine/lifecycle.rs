@@ -328,6 +328,7 @@ impl Machine {
                 let mut r = self.registry.lock();
                 r.autoprobe = false;
                 r.queue.clear();
+                r.queued.clear();
                 r.bound.iter().next_back().and_then(|(_, n)| r.device(*n).cloned())
             };
             let Some(device) = last else { break };

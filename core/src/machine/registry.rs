@@ -30,9 +30,11 @@ pub(super) struct Registry {
     /// Devices below each device, in order of arrival.
     pub(super) children: BTreeMap<NodeId, Vec<NodeId>>,
     pub(super) graph: Graph,
-    /// Devices to probe, oldest first, none twice.
-    pub(super) queue: VecDeque<NodeId>,
-    pub(super) queued: BTreeSet<NodeId>,
+    /// Devices to probe, none twice, each with the number that it was queued with: oldest first.
+    pub(super) queue: VecDeque<(u64, NodeId)>,
+    /// Numbers of the devices in the queue.
+    pub(super) queued: BTreeMap<NodeId, u64>,
+    next_queued: u64,
     /// Devices that were taken off the queue and are being probed, once for each thread that does so.
     pub(super) probing: Vec<NodeId>,
     /// Devices whose last attempt found a supplier missing.
@@ -62,7 +64,8 @@ impl Default for Registry {
             children: BTreeMap::new(),
             graph: Graph::default(),
             queue: VecDeque::new(),
-            queued: BTreeSet::new(),
+            queued: BTreeMap::new(),
+            next_queued: 0,
             probing: Vec::new(),
             waiting: BTreeSet::new(),
             refusals: BTreeMap::new(),
@@ -108,19 +111,29 @@ impl Registry {
 
     /// Appends `node` to the queue unless it is queued already.
     pub(super) fn enqueue(&mut self, node: NodeId) {
-        if self.autoprobe && self.queued.insert(node) {
-            self.queue.push_back(node);
+        if self.autoprobe && !self.is_queued(node) {
+            self.queue.push_back((self.next_queued, node));
+            self.queued.insert(node, self.next_queued);
+            self.next_queued += 1;
+        }
+    }
+
+    /// Takes `node` off the queue, if it is there: its device leaves.
+    pub(super) fn unqueue(&mut self, node: NodeId) {
+        let number = self.queued.remove(&node);
+        if let Some(at) = number.and_then(|n| self.queue.binary_search_by_key(&n, |(number, _)| *number).ok()) {
+            self.queue.remove(at);
         }
     }
 
     /// True when `node` is in the queue.
     pub(super) fn is_queued(&self, node: NodeId) -> bool {
-        self.queued.contains(&node)
+        self.queued.contains_key(&node)
     }
 
     /// A device that waits although nothing is missing, and is neither queued nor being probed: a lost wake-up.
     pub(super) fn forgotten(&self) -> Option<NodeId> {
-        let pending = |n: &NodeId| self.queued.contains(n) || self.probing.contains(n);
+        let pending = |n: &NodeId| self.queued.contains_key(n) || self.probing.contains(n);
         let leaves = |n: &NodeId| self.device(*n).is_none_or(|d| d.is_removed());
         let ready = |n: &&NodeId| self.graph.missing_count(**n) == 0 && !pending(n) && !leaves(n);
         self.waiting.iter().find(ready).copied().filter(|_| self.autoprobe)
@@ -129,8 +142,9 @@ impl Registry {
     /// Takes the oldest node off the queue, or the one that `instrument` chooses. [`probe_done`](Self::probe_done) must
     /// follow.
     pub(super) fn dequeue(&mut self, instrument: &impl Instrument) -> Option<NodeId> {
-        let at = if self.queue.len() > 1 { instrument.choose_next(&mut self.queue.iter().copied()) } else { 0 };
-        let node = self.queue.remove(at)?;
+        let mut nodes = self.queue.iter().map(|(_, node)| *node);
+        let at = if nodes.len() > 1 { instrument.choose_next(&mut nodes) } else { 0 };
+        let (_, node) = self.queue.remove(at)?;
         self.queued.remove(&node);
         self.probing.push(node);
         Some(node)

@@ -38,14 +38,11 @@ pub(crate) fn update(figures: &Figures) -> Outcome {
 pub(crate) fn compare(figures: &Figures) -> Outcome {
     let text = fs::read_to_string(file()).map_err(|e| Trouble::Broken(format!("{}: {e}", file().display())))?;
     let wrong = differences(&text, figures)?;
-    for line in &wrong {
-        eprintln!("{line}");
-    }
     if wrong.is_empty() {
         return Ok(());
     }
     let what = "counts differ from bench/gate.txt; if that is meant, run `cargo xtask bench --update` and say why in the commit";
-    Err(Trouble::Failed(format!("{} {what}", wrong.len())))
+    Err(Trouble::Failed(format!("{} {what}\n{}", wrong.len(), wrong.join("\n"))))
 }
 
 fn differences(text: &str, figures: &Figures) -> Result<Vec<String>, Trouble> {
