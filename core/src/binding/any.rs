@@ -14,6 +14,8 @@ pub(crate) trait AnyBinding: Send + Sync {
     fn bound(&self) -> &BindingState;
     /// Name of the driver.
     fn driver(&self) -> &'static str;
+    /// [Place](crate::driver::AnyDriver::place) of the driver.
+    fn driver_place(&self) -> *const ();
     /// Calls the driver's probe and stores the driver data.
     ///
     /// # Errors

@@ -91,6 +91,10 @@ impl<D: Driver> AnyBinding for Binding<D> {
         D::NAME
     }
 
+    fn driver_place(&self) -> *const () {
+        Arc::as_ptr(&self.driver).cast()
+    }
+
     fn probe(&self) -> Result<(), ProbeError> {
         let data = Box::new(self.driver.probe(Bound::new(&self.bound, 0))?);
         let raw = NonNull::from(Box::leak(data)).cast::<D::Data<'static>>();

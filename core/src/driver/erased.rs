@@ -11,6 +11,8 @@ pub(crate) trait AnyDriver: Send + Sync {
     fn matches(&self) -> &'static [Match];
     fn dma(&self) -> DmaOwner;
     fn suppresses_bind_attrs(&self) -> bool;
+    /// Where this driver stands in memory, for as long as it is there: another one may be registered under its name.
+    fn place(&self) -> *const ();
     /// Creates a binding of this driver around `bound`, without driver data.
     fn binding(&self, bound: BindingState) -> Arc<dyn AnyBinding>;
 }
@@ -33,6 +35,10 @@ impl<D: Driver> AnyDriver for Adapter<D> {
 
     fn suppresses_bind_attrs(&self) -> bool {
         D::SUPPRESS_BIND_ATTRS
+    }
+
+    fn place(&self) -> *const () {
+        Arc::as_ptr(&self.0).cast()
     }
 
     fn binding(&self, bound: BindingState) -> Arc<dyn AnyBinding> {

@@ -5,6 +5,7 @@ use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::lifecycle::BindingsOf;
 use super::queued::Request;
 use super::{AddError, Machine};
 use crate::addr::PhysAddr;
@@ -256,7 +257,7 @@ impl Machine {
                 let _r = self.registry.lock();
                 device.set_removed();
             }
-            self.end_binding(&device, cause, None);
+            self.end_binding(&device, cause, BindingsOf::All);
             self.end_peers_of(&device);
             if device.is_gone() {
                 self.device_quiesced(&device, &Quiesced::gone());

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Machine;
+use super::lifecycle::BindingsOf;
 use super::queued::Request;
 use crate::binding::Phase;
 use crate::device::Device;
@@ -72,15 +73,15 @@ impl Machine {
     /// driver code.
     pub(super) fn end_bindings_of(self: &Arc<Self>, driver: &Arc<dyn AnyDriver>, users: Vec<Arc<Device>>) {
         for device in users {
-            self.end_binding(&device, Cause::DriverRemoved, Some(driver.name()));
+            self.end_binding(&device, Cause::DriverRemoved, BindingsOf::Driver(driver));
             self.registry.lock().enqueue(device.node());
         }
         let kept = {
             let r = self.registry.lock();
-            let holds = |d: &&Arc<Device>| d.driver() == Some(driver.name()) && d.phase() == Phase::Bound;
-            // A driver of that name that was registered meanwhile may have bound devices rightfully.
-            let registered_again = r.drivers.contains_key(driver.name());
-            r.by_node.values().find(holds).filter(|_| !registered_again).cloned()
+            // Not by its name: a driver that was registered under it meanwhile may have bound devices rightfully.
+            let of = BindingsOf::Driver(driver);
+            let holds = |d: &&Arc<Device>| d.phase() == Phase::Bound && d.binding().is_some_and(|b| of.has(&*b));
+            r.by_node.values().find(holds).cloned()
         };
         self.promises.check(Promise::NothingLeft, kept.is_none(), || {
             alloc::format!("{kept:?} is held by {}, which was removed", driver.name())
@@ -105,5 +106,77 @@ impl Machine {
     /// Names of the registered drivers, in order.
     pub fn drivers(&self) -> Vec<&'static str> {
         self.registry.lock().drivers.keys().copied().collect()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::binding::Bound;
+    use crate::device::DeviceDesc;
+    use crate::driver::{Match, ProbeError, QuiesceError, Quiesced};
+    use crate::env::fake::FakeEnv;
+    use crate::machine::{Handle, Policy};
+    use crate::system::DeviceRegistry;
+
+    /// Removes its own name while it probes the second device.
+    struct Renewed(alloc::sync::Weak<Machine>);
+
+    impl Driver for Renewed {
+        const NAME: &'static str = "renewed";
+        const MATCHES: &'static [Match] = &[Match::compatible("t,renewed")];
+        type Data<'b> = ();
+        fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
+            if dev.name() == "second" {
+                assert!(self.0.upgrade().unwrap().unregister("renewed"));
+            }
+            Ok(())
+        }
+        fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+            Ok(Quiesced::never_started())
+        }
+    }
+
+    fn add(machine: &Handle, name: &str) -> Arc<Device> {
+        let mut desc = DeviceDesc::new(name);
+        desc.compatible.push("t,renewed".into());
+        machine.add_device(desc).unwrap()
+    }
+
+    fn fixture() -> (Handle, Arc<Device>) {
+        let machine = FakeEnv::new().machine(Policy::default());
+        machine.register(Renewed(Arc::downgrade(&machine)));
+        let first = add(&machine, "first");
+        machine.settle();
+        assert_eq!(first.driver(), Some("renewed"));
+        (machine, first)
+    }
+
+    #[test]
+    fn of_two_drivers_of_a_name_the_removal_of_the_first_is_complete_while_the_second_has_a_device() {
+        let (machine, first) = fixture();
+        let second = add(&machine, "second");
+        let inside = machine.entered_driver();
+        assert!(machine.unregister("renewed"));
+        assert!(machine.register(Renewed(Arc::downgrade(&machine))));
+        // Another thread binds it to the new driver, which is removed meanwhile; then it carries both removals out.
+        std::thread::scope(|scope| scope.spawn(|| assert!(machine.step())).join().unwrap());
+        machine.left_driver(inside);
+        assert!(first.driver().is_none() && second.driver().is_none() && machine.drivers().is_empty());
+        assert_eq!(machine.promises().broken(), []);
+    }
+
+    #[test]
+    fn the_removal_of_a_driver_leaves_what_a_later_one_of_its_name_has_bound() {
+        let (machine, first) = fixture();
+        let old = machine.registry.lock().drivers.get("renewed").cloned().unwrap();
+        machine.unregister("renewed");
+        machine.register(Renewed(Arc::downgrade(&machine)));
+        machine.settle();
+        assert_eq!(first.driver(), Some("renewed"));
+        // As when the removal of the old one was delayed until now.
+        machine.end_bindings_of(&old, Vec::from([Arc::clone(&first)]));
+        assert_eq!(first.driver(), Some("renewed"));
+        assert_eq!(machine.promises().broken(), []);
     }
 }

@@ -3,6 +3,7 @@
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 
 use super::Machine;
 use super::steps::{bring_up, quiesce_by_force};
@@ -17,6 +18,43 @@ use crate::sync::atomic::Ordering;
 use crate::sync::record_wait;
 use crate::system::DeviceRegistry;
 use crate::{dma, power};
+
+/// The bindings that a request to end some means.
+#[derive(Clone, Copy)]
+pub(super) enum BindingsOf<'a> {
+    /// Whichever there is.
+    All,
+    /// Those of whichever driver has this name, as users write it.
+    Name(&'a str),
+    /// Those of this driver, and of no later one of its name.
+    Driver(&'a Arc<dyn AnyDriver>),
+}
+
+impl BindingsOf<'_> {
+    /// True for a binding that is meant.
+    pub(super) fn has(self, binding: &dyn AnyBinding) -> bool {
+        match self {
+            Self::All => true,
+            Self::Name(name) => binding.driver() == name,
+            Self::Driver(driver) => binding.driver_place() == driver.place(),
+        }
+    }
+
+    /// True when these are the bindings of one driver only.
+    fn names_one(self) -> bool {
+        !matches!(self, Self::All)
+    }
+}
+
+impl fmt::Display for BindingsOf<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("any driver"),
+            Self::Name(name) => f.write_str(name),
+            Self::Driver(driver) => f.write_str(driver.name()),
+        }
+    }
+}
 
 impl Machine {
     /// Binds `driver` to `device`. The caller holds the device lock and has seen that the device is unbound. An error
@@ -175,18 +213,18 @@ impl Machine {
         }
     }
 
-    /// Ends the binding of `device`, if there is one and, when `driver` is given, if it is to that driver. Consumers are
+    /// Ends the binding of `device`, if there is one and it is one `of` those that are meant. Consumers are
     /// unbound first (P6), without recursion: their chain may be as long as the machine has devices. True when this call
     /// ended it.
-    pub(super) fn end_binding(self: &Arc<Self>, device: &Arc<Device>, cause: Cause, driver: Option<&str>) -> bool {
+    pub(super) fn end_binding(self: &Arc<Self>, device: &Arc<Device>, cause: Cause, of: BindingsOf<'_>) -> bool {
         // The devices that wait for the end of the one below them.
         let mut above = Vec::new();
         let mut top = Arc::clone(device);
         let mut ended = false;
         loop {
             let root = above.is_empty();
-            let (cause, driver) = if root { (cause, driver) } else { (Cause::SupplierLeaving, None) };
-            if driver.is_some_and(|d| top.driver() != Some(d)) {
+            let (cause, of) = if root { (cause, of) } else { (Cause::SupplierLeaving, BindingsOf::All) };
+            if of.names_one() && !top.binding().is_some_and(|b| of.has(&*b)) {
                 self.restore_available(&top);
                 return false;
             }
@@ -200,7 +238,7 @@ impl Machine {
                 above.push(core::mem::replace(&mut top, consumer));
                 continue;
             }
-            if let Some(done) = self.end_locked(&top, cause, driver) {
+            if let Some(done) = self.end_locked(&top, cause, of) {
                 ended |= root && done;
                 match above.pop() {
                     Some(supplier) => top = supplier,
@@ -211,7 +249,7 @@ impl Machine {
     }
 
     /// One step of [`end_binding`](Self::end_binding), under the device lock. `None` when a consumer was bound meanwhile.
-    fn end_locked(self: &Arc<Self>, device: &Arc<Device>, cause: Cause, driver: Option<&str>) -> Option<bool> {
+    fn end_locked(self: &Arc<Self>, device: &Arc<Device>, cause: Cause, of: BindingsOf<'_>) -> Option<bool> {
         let _lock = device.acquire(self, "an unbind");
         let _waits = record_wait(|| alloc::format!("an unbind of {}", device.name()));
         if !matches!(device.phase(), Phase::Unbound | Phase::Bound) {
@@ -221,7 +259,7 @@ impl Machine {
         let binding = device.binding().filter(|_| device.phase() == Phase::Bound);
         // Compared again under the lock: the device may be bound to another driver by now (`unlocked-unbind` in
         // docs/teardown-models.md).
-        let Some(binding) = binding.filter(|b| driver.is_none_or(|d| b.driver() == d)) else {
+        let Some(binding) = binding.filter(|b| of.has(&**b)) else {
             self.restore_available_locked(device);
             return Some(false);
         };
@@ -234,8 +272,8 @@ impl Machine {
             }
         }
         let name = binding.driver();
-        self.promises.check(Promise::OneOwner, driver.is_none_or(|d| d == name), || {
-            alloc::format!("{}: unbound from {name} by a request that named {driver:?}", device.name())
+        self.promises.check(Promise::OneOwner, of.has(&*binding), || {
+            alloc::format!("{}: unbound from {name} by a request that meant {of}", device.name())
         });
         device.set_phase(self, Phase::Quiescing);
         self.emit(Some(&device.desc().name), || EventKind::Unbind { driver: name.into(), cause });
@@ -332,13 +370,13 @@ impl Machine {
                 r.bound.iter().next_back().and_then(|(_, n)| r.device(*n).cloned())
             };
             let Some(device) = last else { break };
-            if !self.end_binding(&device, Cause::DriverRemoved, None) {
+            if !self.end_binding(&device, Cause::DriverRemoved, BindingsOf::All) {
                 break;
             }
         }
         // Bindings that a panicking driver has left behind are not in `bound`, and keep the machine alive, too.
         for device in self.devices().iter().filter(|d| d.phase() != Phase::Unbound) {
-            self.end_binding(device, Cause::DriverRemoved, None);
+            self.end_binding(device, Cause::DriverRemoved, BindingsOf::All);
         }
     }
 }

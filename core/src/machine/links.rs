@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Machine;
+use super::lifecycle::BindingsOf;
 use super::queued::Request;
 use super::registry::Registry;
 use crate::addr::PhysAddr;
@@ -107,7 +108,7 @@ impl Machine {
     pub(super) fn end_peers_of(self: &Arc<Self>, device: &Device) {
         let peers = self.peers_of(&self.registry.lock(), device);
         for peer in peers {
-            self.end_binding(&peer, Cause::SupplierLeaving, None);
+            self.end_binding(&peer, Cause::SupplierLeaving, BindingsOf::All);
         }
     }
 
@@ -120,7 +121,7 @@ impl Machine {
         });
         let request = Request::Unbind { device: peer, driver: driver.into() };
         if let Err(Request::Unbind { device, driver }) = self.queue_if_inside(request) {
-            self.from_outside(|| self.end_binding(&device, Cause::Unbind, Some(&driver)));
+            self.from_outside(|| self.end_binding(&device, Cause::Unbind, BindingsOf::Name(&driver)));
         }
     }
 

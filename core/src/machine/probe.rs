@@ -5,6 +5,7 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::lifecycle::BindingsOf;
 use super::queued::Request;
 use super::{AbsentSuppliers, BindError, Machine, UnbindError};
 use crate::binding::Phase;
@@ -322,7 +323,7 @@ impl Machine {
         }
         let request = Request::Unbind { device: Arc::clone(&found), driver: driver.into() };
         let ended = self.queue_if_inside(request).is_ok()
-            || self.from_outside(|| self.end_binding(&found, Cause::Unbind, Some(driver)));
+            || self.from_outside(|| self.end_binding(&found, Cause::Unbind, BindingsOf::Name(driver)));
         if ended { Ok(()) } else { Err(not_held()) }
     }
 

@@ -13,6 +13,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Machine;
+use super::lifecycle::BindingsOf;
 use crate::device::Device;
 use crate::driver::AnyDriver;
 use crate::event::{Cause, EventKind};
@@ -177,7 +178,7 @@ impl Machine {
                 None => break,
                 Some(Request::Remove { device, cause }) => self.take_off(&device, cause),
                 Some(Request::Unbind { device, driver }) => {
-                    self.end_binding(&device, Cause::Unbind, Some(&driver));
+                    self.end_binding(&device, Cause::Unbind, BindingsOf::Name(&driver));
                 }
                 Some(Request::DriverRemoved { driver, users }) => self.end_bindings_of(&driver, users),
                 Some(Request::Settle) => {

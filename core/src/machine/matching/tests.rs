@@ -28,6 +28,9 @@ impl AnyDriver for Named {
     fn suppresses_bind_attrs(&self) -> bool {
         false
     }
+    fn place(&self) -> *const () {
+        core::ptr::from_ref(self).cast()
+    }
     fn binding(&self, _: BindingState) -> Arc<dyn AnyBinding> {
         unreachable!("these tests bind nothing")
     }
