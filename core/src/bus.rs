@@ -101,4 +101,15 @@ pub trait BusDevice: Send + Sync {
     ///
     /// As [`BusError`] lists; the device may have been reset, and is without access to memory.
     fn reset(&self) -> Result<bool, BusError>;
+
+    /// Resets all devices on the bus that the device is on, and what is behind them, as [`reset`](Self::reset) does the device alone. The
+    /// core calls it when nobody else has one of them ([`Subject::Bus`](crate::claim::Subject::Bus)). False when that cannot be done;
+    /// then nothing has changed. The default cannot.
+    ///
+    /// # Errors
+    ///
+    /// As [`reset`](Self::reset).
+    fn reset_bus(&self) -> Result<bool, BusError> {
+        Ok(false)
+    }
 }

@@ -11,7 +11,7 @@ use bindery::binding::{Bound, MmioHandle, ResourceError};
 use bindery::bus::BusDevice;
 use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::env::{Io, IoError, Width};
-use bindery::pci::{self, BusFunction, ConfigSpace, Ecam, Header, HostBridge, Window};
+use bindery::pci::{self, ConfigSpace, Ecam, Functions, Header, HostBridge, Window};
 use bindery::sync::SpinLock;
 
 /// The driver.
@@ -98,8 +98,9 @@ impl Driver for PciHost {
             dev.log(format_args!("{problem}"));
         }
         let isolation = found.isolate(&*config)?;
+        let functions = Functions::new(Arc::clone(&config), dev.system_clock(), &windows, &found);
         for function in &found.functions {
-            let bus = BusFunction::new(Arc::clone(&config), dev.system_clock(), function, &windows);
+            let bus = functions.reach(function);
             let ready = match function.header {
                 Header::Bridge => bus.open_bridge(),
                 // What firmware has left running does not access memory before a driver is there for it.

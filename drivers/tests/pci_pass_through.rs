@@ -23,6 +23,11 @@ const EDU: &str = "0000:02:01.0";
 const IOVA: DeviceAddr = DeviceAddr(0x10_0000);
 
 /// The board with `edu` as stream 0 of an IOMMU, bound to its driver.
+/// A device that can be reset by itself, and one with the bus that it is alone on.
+fn both_resets() -> [Virt; 2] {
+    [Virt::new().function_reset(), Virt::new()]
+}
+
 fn rig(virt: Virt) -> (Rig, Arc<Mmu>) {
     let (rig, mmu) = common::virt::translated(virt, |machine| {
         machine.register(Edu::default());
@@ -107,75 +112,86 @@ impl User {
 
 #[test]
 fn a_function_goes_to_a_user_and_comes_back_reset() {
-    let (rig, mmu) = rig(Virt::new().function_reset());
-    let usage = || {
-        let u = rig.resource_usage();
-        (u.frames, u.claims, u.irqs, u.mappings, u.quarantine, u.groups.len(), u.bindings.len())
-    };
-    let before = usage();
-    give(&rig);
-    for round in 0..3 {
-        let user = User::new(&rig);
-        assert_eq!(user.session.read(0, 4, Width::W32), Ok(0), "what the last user has left, in round {round}");
-        user.session.write(0, 4, Width::W32, 7).unwrap();
-        assert_eq!(user.session.read(0, 4, Width::W32), Ok(u64::from(!7_u32)));
-        user.copies(&rig, round);
-        // The user's own reset leaves it its memory and its interrupt.
-        user.session.reset().unwrap();
-        assert_eq!(user.session.read(0, 4, Width::W32), Ok(0));
-        user.copies(&rig, round + 100);
-        drop(user);
-        assert!(mmu.table(0).is_empty());
+    for virt in both_resets() {
+        let (rig, mmu) = rig(virt);
+        let usage = || {
+            let u = rig.resource_usage();
+            (u.frames, u.claims, u.irqs, u.mappings, u.quarantine, u.groups.len(), u.bindings.len())
+        };
+        let before = usage();
+        give(&rig);
+        for round in 0..3 {
+            let user = User::new(&rig);
+            assert_eq!(user.session.read(0, 4, Width::W32), Ok(0), "what the last user has left, in round {round}");
+            user.session.write(0, 4, Width::W32, 7).unwrap();
+            assert_eq!(user.session.read(0, 4, Width::W32), Ok(u64::from(!7_u32)));
+            user.copies(&rig, round);
+            // The user's own reset leaves it its memory and its interrupt.
+            user.session.reset().unwrap();
+            assert_eq!(user.session.read(0, 4, Width::W32), Ok(0));
+            user.copies(&rig, round + 100);
+            drop(user);
+            assert!(mmu.table(0).is_empty());
+        }
+        take(&rig);
+        assert_eq!(usage(), before);
     }
-    take(&rig);
-    assert_eq!(usage(), before);
 }
 
 #[test]
 fn a_user_that_holds_on_is_cut_off_in_the_middle_of_a_transfer() {
-    let (rig, mmu) = rig(Virt::new().function_reset());
-    give(&rig);
-    let user = User::new(&rig);
-    user.page.write_bytes(0, &[1; 16]);
-    for (offset, value) in [(0x80, 0x4_0000), (0x88, IOVA.0), (0x90, 16), (0x98, 1 | 2)] {
-        user.session.write(0, offset, Width::W64, value).unwrap();
+    for virt in both_resets() {
+        let (rig, mmu) = rig(virt);
+        give(&rig);
+        let user = User::new(&rig);
+        user.page.write_bytes(0, &[1; 16]);
+        for (offset, value) in [(0x80, 0x4_0000), (0x88, IOVA.0), (0x90, 16), (0x98, 1 | 2)] {
+            user.session.write(0, offset, Width::W64, value).unwrap();
+        }
+        rig.machine.unbind(EDU, "vfio-pci").unwrap();
+        assert!(user.session.is_revoked());
+        assert_eq!(user.session.reset(), Err(VfioError::Revoked));
+        assert_eq!(user.session.read(0, 4, Width::W32), Err(VfioError::Revoked));
+        assert!(mmu.table(0).is_empty());
+        take(&rig);
+        let mut kept = [0; 16];
+        user.page.read_bytes(0, &mut kept);
+        assert_eq!(kept, [1; 16]);
     }
-    rig.machine.unbind(EDU, "vfio-pci").unwrap();
-    assert!(user.session.is_revoked());
-    assert_eq!(user.session.reset(), Err(VfioError::Revoked));
-    assert_eq!(user.session.read(0, 4, Width::W32), Err(VfioError::Revoked));
-    assert!(mmu.table(0).is_empty());
-    take(&rig);
-    let mut kept = [0; 16];
-    user.page.read_bytes(0, &mut kept);
-    assert_eq!(kept, [1; 16]);
 }
 
 #[test]
 fn a_function_that_is_pulled_out_ends_its_users_access() {
-    let (rig, _) = rig(Virt::new().function_reset());
-    give(&rig);
-    let user = User::new(&rig);
-    rig.board.unplug(virt::EDU).unwrap();
-    assert!(user.session.reset().is_err());
-    assert!(rig.machine.device_vanished(EDU));
-    assert_eq!(user.session.read(0, 4, Width::W32), Err(VfioError::Revoked));
-    assert!(rig.machine.device(EDU).is_none());
-    drop(user);
-    rig.assert_well();
+    for virt in both_resets() {
+        let (rig, _) = rig(virt);
+        give(&rig);
+        let user = User::new(&rig);
+        rig.board.unplug(virt::EDU).unwrap();
+        assert!(user.session.reset().is_err());
+        assert!(rig.machine.device_vanished(EDU));
+        assert_eq!(user.session.read(0, 4, Width::W32), Err(VfioError::Revoked));
+        assert!(rig.machine.device(EDU).is_none());
+        drop(user);
+        rig.assert_well();
+    }
 }
 
 #[test]
 fn what_cannot_be_reset_or_is_for_the_other_driver_is_not_given_away() {
-    for (virt, driver, why) in [
-        (Virt::new(), "vfio-pci", "no reset of its own"),
-        (Virt::new().function_reset(), "vfio-platform", "vfio-pci takes it"),
-    ] {
-        let (rig, _) = rig(virt);
-        rig.machine.unbind(EDU, "edu").unwrap();
-        rig.machine.device(EDU).unwrap().set_driver_override(Some(driver));
-        let refused: BindError = rig.machine.bind(EDU, driver).unwrap_err();
-        assert!(refused.to_string().contains(why), "{refused}");
-        take(&rig);
-    }
+    let (rig, _) = rig(Virt::new().function_reset());
+    rig.machine.unbind(EDU, "edu").unwrap();
+    rig.machine.device(EDU).unwrap().set_driver_override(Some("vfio-platform"));
+    let refused: BindError = rig.machine.bind(EDU, "vfio-platform").unwrap_err();
+    assert!(refused.to_string().contains("vfio-pci takes it"), "{refused}");
+    take(&rig);
+    // No bridge leads to it that could reset its bus.
+    let (rig, _) = common::virt::translated(Virt::new().second_edu(), |machine| {
+        machine.register(Edu::default());
+        machine.register(VfioPci::default());
+    });
+    const ALONE: &str = "0000:00:02.0";
+    rig.machine.unbind(ALONE, "edu").unwrap();
+    rig.machine.device(ALONE).unwrap().set_driver_override(Some("vfio-pci"));
+    let refused: BindError = rig.machine.bind(ALONE, "vfio-pci").unwrap_err();
+    assert!(refused.to_string().contains("no reset of its own"), "{refused}");
 }

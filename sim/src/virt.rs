@@ -16,7 +16,7 @@ use crate::mmu::Mmu;
 use crate::models::Doorbell;
 use crate::models::attached::{Attached, Wiring};
 use crate::models::edu::{self, Edu};
-use crate::models::pci::{Config as FunctionConfig, Function, Host};
+use crate::models::pci::{BusReset, Config as FunctionConfig, Function, Host};
 
 /// The board's device tree blob, compiled from `boards/virt.dts`.
 pub const DEVICE_TREE: &[u8] = include_bytes!("../boards/virt.dtb");
@@ -49,6 +49,8 @@ pub const BRIDGE: &str = "bridge";
 pub const EDU: &str = "edu";
 /// The second `edu`, on the host bridge's own bus.
 pub const SECOND_EDU: &str = "edu-2";
+/// The second `edu` behind the bridge.
+pub const SIBLING: &str = "edu-3";
 
 /// Builder of a board.
 ///
@@ -64,6 +66,7 @@ pub struct Virt {
     cpus: usize,
     trace: usize,
     second: bool,
+    sibling: bool,
     function_reset: bool,
     dma_mask: Option<u64>,
     mmu: Option<Arc<Mmu>>,
@@ -78,7 +81,7 @@ impl Default for Virt {
 impl Virt {
     /// The default board: two CPUs, 80 MiB of RAM, one `edu`.
     pub fn new() -> Self {
-        Self { cpus: 2, trace: 0, second: false, function_reset: false, dma_mask: None, mmu: None }
+        Self { cpus: 2, trace: 0, second: false, sibling: false, function_reset: false, dma_mask: None, mmu: None }
     }
 
     /// Sets the number of CPUs over which threads are spread, at least 1.
@@ -90,6 +93,12 @@ impl Virt {
     /// Adds a second `edu`, [`SECOND_EDU`], device 2 on the host bridge's own bus. It shares its line with nobody.
     pub fn second_edu(mut self) -> Self {
         self.second = true;
+        self
+    }
+
+    /// Adds another `edu` behind the bridge, [`SIBLING`], device 2 on its bus, after the others.
+    pub fn sibling(mut self) -> Self {
+        self.sibling = true;
         self
     }
 
@@ -105,7 +114,7 @@ impl Virt {
         self
     }
 
-    /// Puts the devices behind `mmu`: the first one as stream 0, the second one as stream 1.
+    /// Puts the devices behind `mmu`: the first one as stream 0, the others as the next ones in their order.
     pub fn behind(mut self, mmu: &Arc<Mmu>) -> Self {
         self.mmu = Some(Arc::clone(mmu));
         self
@@ -123,7 +132,15 @@ impl Virt {
         let root_port = FunctionConfig::bridge((0x1b36, 0x000c)).with_express(0x54, 4);
         let bridge = FunctionConfig::bridge((0x1b36, 0x000e)).with_express(0x40, 7);
         let place =
-            |name, parent, device, config| Function { name, parent, device, config, attached: None, present: true };
+            |name, parent, device, config| Function {
+                name,
+                parent,
+                device,
+                config,
+                attached: None,
+                present: true,
+                bus: BusReset::default(),
+            };
         let edu = || {
             let config = FunctionConfig::device(edu::ID, 0x00_ff00, 0x10);
             let config = config.with_memory(edu::WINDOW as u32).with_pin().with_msi(0x40);
@@ -137,6 +154,9 @@ impl Virt {
         ];
         if self.second {
             functions.push(place(SECOND_EDU, None, 2, edu()));
+        }
+        if self.sibling {
+            functions.push(place(SIBLING, Some(2), 2, edu()));
         }
         let mut attached = Vec::new();
         for at in 3..functions.len() {

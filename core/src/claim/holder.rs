@@ -18,6 +18,8 @@ struct Inner {
     device: Arc<str>,
     user: Cow<'static, str>,
     pass_through: bool,
+    /// The pass-through owner for whom it holds a device.
+    owner: Option<Holder>,
     /// Number of its claims, so that the table is not searched for a holder of none. Changed under the table's lock.
     claims: AtomicUsize,
 }
@@ -25,27 +27,37 @@ struct Inner {
 impl Holder {
     /// A holder inside this kernel: `user`, for example a driver, of `device`.
     pub fn new(device: &Arc<str>, user: &str) -> Self {
-        Self::of(device, String::from(user).into(), false)
+        Self::of(device, String::from(user).into(), false, None)
     }
 
     /// A pass-through owner, which may have several devices: a guest, a process.
     pub(crate) fn owner(name: &Arc<str>) -> Self {
-        Self::of(name, "pass-through owner".into(), true)
+        Self::of(name, "pass-through owner".into(), true, None)
+    }
+
+    /// A device that `owner` has open.
+    pub(crate) fn opened(device: &Arc<str>, owner: &Self) -> Self {
+        Self::of(device, String::from(&**owner.device()).into(), true, Some(owner.clone()))
     }
 
     /// A holder that passes what it holds through to a guest or process.
     pub fn pass_through(device: &Arc<str>, user: &str) -> Self {
-        Self::of(device, String::from(user).into(), true)
+        Self::of(device, String::from(user).into(), true, None)
     }
 
     /// The holder of a binding of `driver`.
     pub(crate) fn driver(device: &Arc<str>, driver: &'static str, pass_through: bool) -> Self {
-        Self::of(device, driver.into(), pass_through)
+        Self::of(device, driver.into(), pass_through, None)
     }
 
-    fn of(device: &Arc<str>, user: Cow<'static, str>, pass_through: bool) -> Self {
+    fn of(device: &Arc<str>, user: Cow<'static, str>, pass_through: bool, owner: Option<Self>) -> Self {
         let claims = AtomicUsize::new(0);
-        Self(Arc::new(Inner { device: Arc::clone(device), user, pass_through, claims }))
+        Self(Arc::new(Inner { device: Arc::clone(device), user, pass_through, owner, claims }))
+    }
+
+    /// True for the same holder, and for devices that the same pass-through owner has open.
+    pub(super) fn is_one_with(&self, other: &Self) -> bool {
+        self == other || (self.0.owner.is_some() && self.0.owner == other.0.owner)
     }
 
     pub(super) fn claim_count(&self) -> &AtomicUsize {

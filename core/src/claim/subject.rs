@@ -52,6 +52,9 @@ pub enum Subject {
     },
     /// An IOMMU group, by number: held by each binding of its devices.
     Group(u32),
+    /// The bus behind a bridge, which is reset as a whole, by the bridge's name: held for each device on it or below that a driver
+    /// or a user has.
+    Bus(Arc<str>),
     /// The address space of the IOMMU group of this number while it is not the kernel's to map: held by the
     /// pass-through owner, once for each of its open devices.
     AddressSpace(u32),
@@ -107,6 +110,7 @@ impl fmt::Display for Subject {
             }
             Self::Stream { iommu, stream } => write!(f, "stream {stream} of {}", iommu.name),
             Self::Group(id) => write!(f, "IOMMU group {id}"),
+            Self::Bus(bridge) => write!(f, "the bus behind {bridge}"),
             Self::AddressSpace(id) => write!(f, "address space of IOMMU group {id}"),
             Self::Name { space, name } => write!(f, "{space} {name}"),
         }

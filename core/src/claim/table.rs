@@ -69,7 +69,7 @@ impl Claim {
 
     /// True when this claim and one by `holder` in `mode` to the same subject can coexist.
     fn is_compatible_with(&self, holder: &Holder, mode: Mode) -> bool {
-        if self.holder == *holder {
+        if self.holder.is_one_with(holder) {
             // A holder never conflicts with itself, but for a name, which has one meaning.
             return !matches!(self.subject, Subject::Name { .. });
         }

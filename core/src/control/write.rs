@@ -169,6 +169,7 @@ fn group_type(group: &Group, word: &str) -> Result<(), Refusal> {
         }
         GroupError::Empty { .. } => Refusal::new(Errno::EPERM, error.to_string()),
         GroupError::BadKind(_)
+        | GroupError::Bus(_)
         | GroupError::NoGroup
         | GroupError::NotTranslated
         | GroupError::Incomplete { .. }

@@ -43,7 +43,8 @@ impl BusKind {
 /// ```
 /// use bindery::device::PciIdentity;
 ///
-/// let nvme = PciIdentity { vendor: 0x144d, device: 0xa808, subsystem: None, class: 0x01_0802, revision: 0, bars: vec![0] };
+/// let nvme = PciIdentity { vendor: 0x144d, device: 0xa808, subsystem: None, class: 0x01_0802, revision: 0, bars: vec![0],
+///     bridges: vec![] };
 /// let names: Vec<_> = nvme.compatible().collect();
 /// assert_eq!(names, ["pci144d,a808.0", "pci144d,a808", "pciclass,010802", "pciclass,0108", "pciclass,01"]);
 /// ```
@@ -61,6 +62,8 @@ pub struct PciIdentity {
     pub revision: u8,
     /// BAR index of each of the description's registers, in their order.
     pub bars: Vec<u8>,
+    /// Names of the bridges between it and its host bridge, the nearest one first.
+    pub bridges: Vec<Arc<str>>,
 }
 
 impl PciIdentity {

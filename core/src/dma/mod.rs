@@ -46,7 +46,7 @@ pub use field::Field;
 pub use ioas::{Ioas, IoasError, MAX_MAPS};
 pub use mapping::Kind;
 pub use memory::DmaMemory;
-pub use pass_through::{PassThroughHost, PassThroughOwner};
+pub use pass_through::{DeviceHold, PassThroughHost, PassThroughOwner};
 pub(crate) use pin::{PagePins, PinState, Unreachable, release_all};
 pub use pool::{Pool, PoolItem};
 pub use quarantine::QuarantineInfo;

@@ -11,7 +11,7 @@ use crate::env::{Instant, Job};
 use crate::event::EventKind;
 use crate::iommu::{self, Domain, GroupError, GroupHold, Membership, OwnerId};
 use crate::lifecycle::DmaOwner;
-use crate::power::DeviceReset;
+use crate::power::{BusResets, BusUse, DeviceReset};
 use crate::sync::WaitQueue;
 use crate::system::{DeviceRegistry, System};
 
@@ -47,9 +47,12 @@ impl PassThroughOwner<'_> {
     ///
     /// # Errors
     ///
-    /// [`GroupError::Owned`] while another one has a device of its IOMMU group open, with that one's name (P7).
-    pub fn hold_group(&self, owner: &OwnerId) -> Result<GroupHold, GroupError> {
-        iommu::hold(self.state, owner)
+    /// [`GroupError::Owned`] while another one has a device of its IOMMU group open, with that one's name (P7);
+    /// [`GroupError::Bus`] while its bus is being reset for another one.
+    pub fn hold_group(&self, owner: &OwnerId) -> Result<DeviceHold, GroupError> {
+        let group = iommu::hold(self.state, owner)?;
+        let bus = BusResets::begin_use(self.state, owner.holder())?;
+        Ok(DeviceHold { _bus: bus, group })
     }
 
     /// Services of the host for users of the device; may outlive the binding.
@@ -64,6 +67,23 @@ impl PassThroughOwner<'_> {
     /// Reports a change of a user's state: `state` is one word.
     pub fn report(&self, state: &'static str, detail: fmt::Arguments<'_>) {
         self.state.emit(|| EventKind::PassThrough { state, detail: detail.to_string() });
+    }
+}
+
+/// Device that a pass-through owner has open. Holding one proves that every other open device of its IOMMU group has the same owner
+/// (P7), and that no other owner's device is reset with it, until it is dropped or the binding ends.
+#[derive(Debug)]
+#[must_use = "dropping it closes the device, and other owners may open the group"]
+pub struct DeviceHold {
+    /// Dropped first: whoever has the group next may have the bus.
+    _bus: BusUse,
+    group: GroupHold,
+}
+
+impl DeviceHold {
+    /// The owner.
+    pub fn owner(&self) -> &OwnerId {
+        self.group.owner()
     }
 }
 

@@ -1,9 +1,11 @@
 //! Owners of IOMMU groups, and errors of claims to a group.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
 
 use crate::addr::DeviceAddr;
+use crate::claim::Conflict;
 use crate::translation::DomainKind;
 
 /// Owner of a group: the kind of user of its devices.
@@ -41,6 +43,9 @@ pub enum GroupError {
         /// Name of the pass-through owner that has one of its devices open; otherwise a device and its driver.
         holder: Option<Arc<str>>,
     },
+    /// The bus that the device is on is being reset for somebody else.
+    #[error("{0}")]
+    Bus(Box<Conflict>),
     /// The device is behind an IOMMU, but could not join a group.
     #[error("the device could not join a group of its IOMMU; the policy does not allow untranslated DMA")]
     NotTranslated,

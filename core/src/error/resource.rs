@@ -141,7 +141,7 @@ impl ResourceError {
             Self::Held(_)
                 | Self::TooManyUsers(_)
                 | Self::Supply(SupplyError::Held(_))
-                | Self::Group(GroupError::Owned { .. })
+                | Self::Group(GroupError::Owned { .. } | GroupError::Bus(_))
                 | Self::Iommu(
                     IommuError::NoContext
                         | IommuError::OutOfMemory

@@ -28,7 +28,7 @@ impl OwnerId {
     }
 
     /// Holder of its claims to address spaces.
-    pub(super) fn holder(&self) -> &Holder {
+    pub(crate) fn holder(&self) -> &Holder {
         &self.0
     }
 }

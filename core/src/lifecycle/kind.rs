@@ -29,6 +29,8 @@ kinds! {
     Reset = "reset",
     /// A reference to a regulator.
     Regulator = "regulator",
+    /// Claims of the buses that the device is on.
+    Bus = "bus",
     /// A claim of an IOMMU group.
     Group = "group",
     /// An attachment to a domain, or untranslated DMA.

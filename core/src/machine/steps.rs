@@ -25,6 +25,7 @@ pub(super) fn bring_up(machine: &Arc<Machine>, binding: &Arc<dyn AnyBinding>) ->
     power::acquire(bound, SupplierKind::Power, FaultPoint::PowerOn)?;
     power::acquire(bound, SupplierKind::Clock, FaultPoint::ClockEnable)?;
     power::acquire(bound, SupplierKind::Reset, FaultPoint::ResetDeassert)?;
+    power::claim_buses(bound)?;
     power::reset_after_user(bound)?;
     iommu::claim(bound)?;
     dma::configure(bound)?;
@@ -99,7 +100,11 @@ fn bus_master(bound: &BindingState) -> Result<(), ProbeError> {
                     "not known to be stopped: no access to memory until its driver says that it is (mark_quiesced)"
                         .into();
                 bound.emit(|| EventKind::Log { text });
-                return Ok(());
+                // Its registers answer all the same, for that driver to look.
+                return match bus.set_bus_master(false) {
+                    Err(BusError::Gone) => Err(ProbeError::Io(IoError::Gone)),
+                    Ok(()) | Err(BusError::Busy) => Ok(()),
+                };
             }
             Err(BusError::Gone) => return Err(ProbeError::Io(IoError::Gone)),
         }

@@ -7,8 +7,10 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::config::reg;
+use super::kept::Kept;
 use super::message::MessageRegisters;
-use super::{Capability, ConfigSpace, Function, FunctionId, Header, Isolation, Space, Window, bar};
+use super::secondary::SecondaryBus;
+use super::{Capability, ConfigSpace, Function, FunctionId, Header, Isolation, Space, Window};
 use crate::addr::PhysAddr;
 use crate::bus::{BusDevice, BusError, MessageKind, Messages};
 use crate::context::SystemClock;
@@ -22,7 +24,7 @@ const COMPLETION: (Duration, Duration) = (Duration::from_millis(100), Duration::
 /// Time after a function-level reset before the function may be accessed (PCI Express 5.0, 6.6.2).
 const AFTER_RESET: Duration = Duration::from_millis(100);
 /// Longest time from then until it answers (6.6.1).
-const READY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(10));
+pub(super) const READY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(10));
 
 impl Function {
     /// Description of the function as a device on the bus `pci`, behind the host bridge that `host` describes and whose addresses are
@@ -39,6 +41,7 @@ impl Function {
             class: self.class,
             revision: self.revision,
             bars: [].into(),
+            bridges: isolation.bridges(self.at).iter().map(|at| at.to_string().into()).collect(),
         };
         for bar in self.bars.iter().filter(|bar| bar.kind != super::BarKind::Io) {
             if let Some(base) = bar.address.and_then(|address| cpu_address(windows, address)) {
@@ -111,8 +114,10 @@ pub struct BusFunction {
     conventional: Option<u16>,
     bars: Vec<super::Bar>,
     reset: Option<FunctionReset>,
-    /// Offset of the control register of its access control services.
-    services: Option<u16>,
+    /// What a reset clears.
+    kept: Arc<Kept>,
+    /// The bus that it is on, when that is behind a bridge.
+    bus: Option<Arc<SecondaryBus>>,
     /// Held during a reset, which may sleep.
     resetting: Mutex<()>,
     /// Bits of the command register that the core has set, of those that it changes. Held while the register is changed.
@@ -121,10 +126,22 @@ pub struct BusFunction {
 }
 
 impl BusFunction {
-    /// `function`, in `config`, behind a host bridge whose addresses are `windows`.
-    pub fn new(
+    /// `function`, in `config`, behind a host bridge whose addresses are `windows`; nothing is known of its bus.
+    #[cfg(test)]
+    pub(super) fn new(
         config: Arc<dyn ConfigSpace + Send + Sync>,
         clock: SystemClock,
+        function: &Function,
+        windows: &[Window],
+    ) -> Self {
+        let kept = Arc::new(Kept::new(&config, function));
+        Self::on(None, kept, (config, clock), function, windows)
+    }
+
+    pub(super) fn on(
+        bus: Option<Arc<SecondaryBus>>,
+        kept: Arc<Kept>,
+        (config, clock): (Arc<dyn ConfigSpace + Send + Sync>, SystemClock),
         function: &Function,
         windows: &[Window],
     ) -> Self {
@@ -143,7 +160,6 @@ impl BusFunction {
             (None, Some(cap)) => Some(FunctionReset::Conventional(cap)),
             (None, None) => None,
         };
-        let services = super::isolation::control(function, config.size());
         let bars = function.bars.clone();
         let messages = MessageRegisters::new(&config, function, windows);
         Self {
@@ -155,7 +171,8 @@ impl BusFunction {
             conventional,
             bars,
             reset,
-            services,
+            kept,
+            bus,
             resetting: Mutex::new(()),
             command: SpinLock::new(reg::NO_PIN),
             messages,
@@ -219,6 +236,27 @@ impl BusFunction {
     }
 }
 
+impl BusFunction {
+    /// Ends what the function does, and keeps what a reset clears.
+    fn prepare_reset(&self) -> Result<(), BusError> {
+        {
+            let _one_change = self.command.lock();
+            self.change_command(reg::NO_PIN, reg::BUS_MASTER)?;
+        }
+        self.wait_for_completions()?;
+        self.kept.save()
+    }
+
+    /// Sets what was kept again, and what the core wants by now, which may be less than before the reset.
+    fn end_reset(&self) -> Result<bool, BusError> {
+        let wanted = self.command.lock();
+        let ours = reg::BUS_MASTER | reg::NO_PIN;
+        self.kept.restore()?;
+        self.change_command(*wanted & ours, ours & !*wanted)?;
+        Ok(true)
+    }
+}
+
 impl BusDevice for BusFunction {
     fn set_bus_master(&self, on: bool) -> Result<(), BusError> {
         if self.header != Header::Device {
@@ -228,6 +266,8 @@ impl BusDevice for BusFunction {
         let memory = |bar: &&super::Bar| bar.kind != super::BarKind::Io;
         let decode = self.bars.iter().filter(memory).all(|bar| bar.address.is_some());
         let decode = if decode { reg::DECODE_MEMORY } else { 0 };
+        // From a reset that it did not come back from in time, it has no addresses.
+        self.kept.restore()?;
         if on {
             return self.set_command(decode | reg::BUS_MASTER, 0);
         }
@@ -260,45 +300,29 @@ impl BusDevice for BusFunction {
     fn reset(&self) -> Result<bool, BusError> {
         let Some(reset) = self.reset.filter(|_| self.header == Header::Device) else { return Ok(false) };
         let _one_reset = self.resetting.lock();
-        let command = {
-            let _one_change = self.command.lock();
-            self.change_command(reg::NO_PIN, reg::BUS_MASTER)?;
-            self.read(reg::COMMAND, Width::W16)?
-        };
-        self.wait_for_completions()?;
-        let interrupt_line = self.read(reg::INTERRUPT_LINE, Width::W8).unwrap_or(0xff);
-        let control = self.express.map(|cap| self.read(cap + 8, Width::W16)).transpose()?;
-        let services = self.services.map(|at| self.read(at, Width::W16)).transpose()?;
+        self.prepare_reset()?;
         match reset {
-            FunctionReset::Express(cap) => self.write(cap + 8, Width::W16, control.unwrap_or(0) | 1 << 15)?,
+            FunctionReset::Express(cap) => {
+                let control = self.read(cap + 8, Width::W16)?;
+                self.write(cap + 8, Width::W16, control | 1 << 15)?;
+            }
             FunctionReset::Conventional(cap) => self.write(cap + 4, Width::W8, 1)?,
         }
         self.clock.wait_until(AFTER_RESET, AFTER_RESET, || false);
-        let answers = || self.read(reg::VENDOR, Width::W32).is_ok_and(|id| id as u16 != 1);
-        if !self.clock.wait_until(READY.0, READY.1, answers) {
+        if !self.clock.wait_until(READY.0, READY.1, || self.kept.answers()) {
             return Err(BusError::Gone);
         }
-        // A reset clears what software has written. The addresses are those that were given, whatever an earlier reset, from which
-        // the function did not come back in time, has left.
-        for bar in &self.bars {
-            let address = bar.address.unwrap_or(0);
-            self.write(bar::register(bar.index), Width::W32, address as u32)?;
-            if matches!(bar.kind, super::BarKind::Memory { wide: true, .. }) {
-                self.write(bar::register(bar.index + 1), Width::W32, (address >> 32) as u32)?;
-            }
+        self.end_reset()
+    }
+
+    fn reset_bus(&self) -> Result<bool, BusError> {
+        let Some(bus) = self.bus.as_ref().filter(|_| self.header == Header::Device) else { return Ok(false) };
+        let _one_reset = self.resetting.lock();
+        self.prepare_reset()?;
+        bus.reset(&self.clock)?;
+        if self.kept.is_pending() {
+            return Err(BusError::Gone);
         }
-        self.write(reg::INTERRUPT_LINE, Width::W8, interrupt_line)?;
-        if let (Some(cap), Some(control)) = (self.express, control) {
-            self.write(cap + 8, Width::W16, control)?;
-        }
-        // Without them it could reach its neighbours (P7).
-        if let (Some(at), Some(services)) = (self.services, services) {
-            self.write(at, Width::W16, services)?;
-        }
-        // As it was, and what the core wants by now, which may be less than before the reset.
-        let wanted = self.command.lock();
-        let ours = reg::BUS_MASTER | reg::NO_PIN;
-        self.write(reg::COMMAND, Width::W16, command & !ours | *wanted & ours)?;
-        self.read(reg::COMMAND, Width::W16).map(|_| true)
+        self.end_reset()
     }
 }

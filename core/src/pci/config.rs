@@ -78,6 +78,7 @@ pub(super) mod reg {
     pub(crate) const PREFETCH_BASE_HIGH: u16 = 0x28;
     pub(crate) const PREFETCH_LIMIT_HIGH: u16 = 0x2c;
     pub(crate) const IO_WINDOW_HIGH: u16 = 0x30;
+    pub(crate) const BRIDGE_CONTROL: u16 = 0x3e;
 
     /// Command: answers I/O accesses, and memory accesses.
     pub(crate) const DECODE_IO: u32 = 1;
@@ -88,6 +89,8 @@ pub(super) mod reg {
     pub(crate) const BUS_MASTER: u32 = 4;
     /// Status: there is a capability list.
     pub(crate) const HAS_CAPABILITIES: u32 = 1 << 4;
+    /// Bridge control: the bus behind it is in reset.
+    pub(crate) const SECONDARY_RESET: u32 = 1 << 6;
     /// Header type: the device has more functions than the first.
     pub(crate) const MULTI_FUNCTION: u32 = 0x80;
 }

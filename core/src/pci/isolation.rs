@@ -36,6 +36,8 @@ pub struct Isolation {
 struct Place {
     /// Requester IDs that bridges above put in the place of its own.
     aliases: Vec<u16>,
+    /// Bridges above, the nearest one first.
+    bridges: Vec<FunctionId>,
     /// Function that stands for its set.
     set: FunctionId,
 }
@@ -45,6 +47,11 @@ impl Isolation {
     pub fn requesters(&self, at: FunctionId) -> impl Iterator<Item = u16> {
         let aliases = self.functions.get(&at).map_or(&[][..], |place| &place.aliases);
         core::iter::once(at.requester_id()).chain(aliases.iter().copied())
+    }
+
+    /// Bridges between the function at `at` and its host bridge, the nearest one first.
+    pub fn bridges(&self, at: FunctionId) -> &[FunctionId] {
+        self.functions.get(&at).map_or(&[], |place| &place.bridges)
     }
 
     /// Requester IDs of the functions that are not isolated from that at `at`, lowest first, its own among them.
@@ -103,7 +110,7 @@ impl Topology {
         for (at, function) in self.functions.iter().map(|f| f.at).enumerate() {
             let set = self.functions[sets.lowest(at)].at;
             isolation.sets.entry(set).or_default().push(function.requester_id());
-            isolation.functions.insert(function, Place { aliases: self.aliases(function), set });
+            isolation.functions.insert(function, Place { aliases: self.aliases(function), bridges: self.above(function).map(|b| b.at).collect(), set });
         }
         Ok(isolation)
     }
@@ -143,14 +150,18 @@ impl Topology {
 
     /// Requester IDs that bridges put in the place of that of the function at `at`.
     fn aliases(&self, at: FunctionId) -> Vec<u16> {
-        let up = |at: &FunctionId| self.bridge_to(at.bus).filter(|bridge| bridge.at.bus < at.bus);
-        let above = core::iter::successors(up(&at), |bridge| up(&bridge.at));
         let alias = |bridge: &super::Bridge| match self.function(bridge.at)?.port {
             // Requests from a conventional bus have its number, and device 0.
             Some(PortKind::ToPci) => Some(u16::from(bridge.secondary) << 8),
             Some(PortKind::FromPci) | None => Some(bridge.at.requester_id()),
             Some(_) => None,
         };
-        above.filter_map(alias).collect()
+        self.above(at).filter_map(alias).collect()
+    }
+
+    /// The bridges above the function at `at`, the nearest one first.
+    fn above(&self, at: FunctionId) -> impl Iterator<Item = &super::Bridge> {
+        let up = |at: FunctionId| self.bridge_to(at.bus).filter(|bridge| bridge.at.bus < at.bus);
+        core::iter::successors(up(at), move |bridge| up(bridge.at))
     }
 }

@@ -16,12 +16,14 @@ mod config;
 mod ecam;
 mod function;
 mod isolation;
+mod kept;
 mod message;
 mod pin;
 mod plan;
 mod problem;
 mod ranges;
 mod scan;
+mod secondary;
 #[cfg(test)]
 mod tests;
 
@@ -35,3 +37,4 @@ pub use function::{Function, Header};
 pub use isolation::Isolation;
 pub use problem::{Fault, Problem};
 pub use scan::{Bridge, HostBridge, Topology, enumerate};
+pub use secondary::Functions;

@@ -4,6 +4,7 @@
 //! are switched by the driver ([`Bound::regulator`](crate::binding::Bound::regulator)). A line is on while it has a
 //! user, and no user can switch it off for another (P14); each use has an entry on its binding's ledger.
 
+mod bus_reset;
 mod counted;
 mod handle;
 mod line_use;
@@ -13,13 +14,14 @@ mod supplier;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+pub(crate) use bus_reset::{BusResets, BusUse, claim_buses};
 use counted::CountedSupply;
 pub use handle::SupplyUse;
 use line_use::line_uses;
 pub(crate) use line_use::{LineUse, acquire, holds_lines};
 pub use lines::PinnedSupply;
 pub(crate) use lines::{Line, Supplies};
-pub(crate) use reset::{BusResets, quiesce_by_reset, reset_after_user};
+pub(crate) use reset::{quiesce_by_reset, reset_after_user};
 pub use reset::{DeviceReset, ResetLine};
 
 use crate::device::{NodeId, SupplierKind};

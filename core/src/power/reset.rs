@@ -6,12 +6,13 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
 
+use super::bus_reset::BusResets;
 use super::{Line, LineUse, SupplyError};
 use crate::binding::{BindingState, ResourceError};
+use crate::claim::Holder;
 use crate::device::{Device, SupplierKind};
 use crate::event::EventKind;
 use crate::lifecycle::Quiesced;
-use crate::rundown::TrackedRundown;
 use crate::sync::atomic::Ordering;
 use crate::system::System;
 
@@ -93,34 +94,16 @@ impl fmt::Debug for ResetLine {
     }
 }
 
-/// Reset of one device and no other, for the lifetime of its binding: by its reset lines, or, where it has none, by its bus
-/// (function-level reset of PCI). The handle may outlive its binding, and then returns [`SupplyError::Gone`].
+/// Reset of one device and no other that somebody has, for the lifetime of its binding: by its reset lines, or, where it has none, by its
+/// bus (PCI: function-level reset, or reset of the bus behind a bridge). The handle may outlive its binding, and then returns [`SupplyError::Gone`].
 #[derive(Debug)]
 pub struct DeviceReset(Way);
 
 #[derive(Debug)]
 enum Way {
     Lines(ResetLine),
-    Bus(Weak<System>, Arc<Device>, Arc<BusResets>),
-}
-
-/// Run-down of the resets of a binding by its bus, until the bus takes the device's access to memory away for good.
-#[derive(Debug)]
-pub(crate) struct BusResets(TrackedRundown);
-
-impl Default for BusResets {
-    fn default() -> Self {
-        Self(TrackedRundown::open())
-    }
-}
-
-impl BusResets {
-    /// Ends them for the binding `bound`.
-    pub(crate) fn close(bound: &BindingState) {
-        if let Some(resets) = bound.slots.take::<Self>() {
-            resets.0.close_and_drain(bound.system(), bound.name());
-        }
-    }
+    /// With the binding's holder.
+    Bus(Weak<System>, Arc<Device>, Arc<BusResets>, Holder),
 }
 
 impl DeviceReset {
@@ -129,7 +112,7 @@ impl DeviceReset {
         let by_bus = || {
             let device = bound.device();
             device.bus()?;
-            Some(Way::Bus(Arc::downgrade(bound.system()), Arc::clone(device), bound.slots.get_or_default()))
+            Some(Way::Bus(Arc::downgrade(bound.system()), Arc::clone(device), bound.slots.get_or_default(), bound.holder().clone()))
         };
         ResetLine::of(bound).map(Way::Lines).or_else(by_bus).map(Self)
     }
@@ -138,18 +121,14 @@ impl DeviceReset {
     ///
     /// # Errors
     ///
-    /// As [`ResetLine::hold`]; [`SupplyError::NoSuchLine`] when its bus cannot reset it, [`SupplyError::Bus`] when the bus has failed to.
+    /// As [`ResetLine::hold`]; [`SupplyError::Held`], too, when only the whole bus can be reset, with the name of another device on it
+    /// that somebody has. [`SupplyError::NoSuchLine`] when its bus cannot reset it, [`SupplyError::Bus`] when the bus has failed to.
     pub fn reset(&self) -> Result<Quiesced, SupplyError> {
         match &self.0 {
             Way::Lines(lines) => lines.pulse(),
-            Way::Bus(system, device, resets) => {
+            Way::Bus(system, device, resets, holder) => {
                 let system = system.upgrade().ok_or(SupplyError::Gone)?;
-                let _inside = resets.0.enter(&system, "a reset").ok_or(SupplyError::Gone)?;
-                match device.bus().map(|bus| bus.reset()) {
-                    Some(Ok(true)) => Ok(Quiesced::in_reset()),
-                    None | Some(Ok(false)) => Err(SupplyError::NoSuchLine),
-                    Some(Err(error)) => Err(error.into()),
-                }
+                resets.reset(&system, device, holder).map(|()| Quiesced::in_reset())
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The pass-through owner: gives a whole device to a user outside the kernel (a guest, a user-space process).
 //!
-//! [`Vfio`] takes platform devices with a reset line, [`VfioPci`] functions behind a PCI host bridge that can be reset by themselves; a
-//! user of a function has its memory BARs and its interrupt pin, and no configuration space, so it sends no messages.
+//! [`Vfio`] takes platform devices with a reset line, [`VfioPci`] functions behind a PCI host bridge that can be reset by themselves, or with
+//! a bus on which nobody else has a device; a user of a function has its memory BARs and its interrupt pin, and no configuration space, so it sends no messages.
 //!
 //! It binds through `driver_override` only. While it holds the device, nobody else can use the device's IOMMU group
 //! (P7), and the group's devices are open for one owner, who has an identity ([`OwnerId`]). One user at a time opens a
@@ -25,7 +25,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use bindery::binding::Bound;
+use bindery::binding::{Bound, ResourceError};
 use bindery::device::Resource;
 use bindery::dma::PassThroughOwner;
 use bindery::driver::{Client, DmaOwner, Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
@@ -143,6 +143,8 @@ impl<'b> Device<'b> {
         dev.mark_quiesced(shared.reset.reset().map_err(|error| match error {
             SupplyError::NoSuchLine => ProbeError::Device(NO_RESET),
             SupplyError::Bus(_) => ProbeError::Device("its bus could not reset it"),
+            // Another device would be reset with it.
+            SupplyError::Held(_) => ResourceError::NotReset(error).into(),
             _ => ProbeError::Device("the reset line does not answer"),
         })?);
         Ok(Self { clock: dev.system_clock(), owner, shared, release_timeout: driver.release_timeout })

@@ -6,9 +6,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use bindery::binding::{MmioHandle, TrackedRundown};
-use bindery::dma::{Ioas, PassThroughHost};
+use bindery::dma::{DeviceHold, Ioas, PassThroughHost};
 use bindery::driver::Quiesced;
-use bindery::iommu::GroupHold;
 use bindery::irq::IrqHandle;
 use bindery::power::{DeviceReset, SupplyError};
 use bindery::sync::SpinLock;
@@ -24,8 +23,8 @@ struct State {
     leaving: bool,
     /// Callbacks of the open session.
     callbacks: Option<Arc<Callbacks>>,
-    /// The user's ownership of the IOMMU group (P7).
-    hold: Option<GroupHold>,
+    /// The user's ownership of the device and its IOMMU group (P7).
+    hold: Option<DeviceHold>,
     /// Error of the reset after the last user, until a reset succeeds (P12).
     not_reset: Option<SupplyError>,
 }
@@ -50,7 +49,7 @@ impl Shared {
         Arc::new(Self { host, regions, irqs, reset, ioas, door, state })
     }
 
-    pub(super) fn open(this: &Arc<Self>, hold: GroupHold) -> Result<Session, OpenError> {
+    pub(super) fn open(this: &Arc<Self>, hold: DeviceHold) -> Result<Session, OpenError> {
         let callbacks = Callbacks::new(this.host.clone());
         let (id, not_reset) = {
             let mut s = this.state.lock();

@@ -13,8 +13,9 @@ use bindery_sim::virt::{self, Virt};
 
 use super::Rig;
 
-/// Requester IDs of the first `edu`, and of the bridge to its bus, which stands in for it.
-const REQUESTERS: [(u32, u32); 2] = [(0x208, 0), (0x200, 5)];
+/// Requester IDs of the first `edu`, of its sibling, of the bridge to their bus, which stands in for them, and of the `edu` on the host
+/// bridge's bus.
+const REQUESTERS: [(u32, u32); 4] = [(0x208, 0), (0x210, 1), (0x200, 5), (0x10, 7)];
 
 /// With the device tree.
 pub fn rig(virt: Virt) -> Rig {

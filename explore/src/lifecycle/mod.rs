@@ -110,7 +110,8 @@ impl Names {
 }
 
 /// Kinds of resources that not every driver uses: they count as coverage points where the device's driver does.
-const OPTIONAL: [ResourceKind; 3] = [ResourceKind::BusMaster, ResourceKind::DmaArena, ResourceKind::Vectors];
+const OPTIONAL: [ResourceKind; 4] =
+    [ResourceKind::Bus, ResourceKind::BusMaster, ResourceKind::DmaArena, ResourceKind::Vectors];
 
 /// The coverage points of resources of a kind.
 fn points_of(kind: ResourceKind) -> impl Iterator<Item = String> {

@@ -71,6 +71,8 @@ pub enum Stuck {
     ModuleClock,
     /// Power domains never finish switching.
     PowerDomain,
+    /// Functions behind the PCI bridge of this name never answer after a reset of their bus.
+    SecondaryBus(&'static str),
 }
 
 /// State shared by the board and its register windows.
@@ -206,6 +208,7 @@ impl Board {
             Stuck::IpmmuFlush => state.ipmmu.stuck = stuck,
             Stuck::ModuleClock => state.cpg.stuck = stuck,
             Stuck::PowerDomain => state.sysc.stuck = stuck,
+            Stuck::SecondaryBus(bridge) => state.set_bus_stuck(bridge, stuck),
         }
     }
 

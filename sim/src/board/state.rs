@@ -152,6 +152,21 @@ impl State {
         Ok(())
     }
 
+    /// Has nothing behind a PCI bridge answer after a reset of its bus, or not.
+    pub(super) fn set_bus_stuck(&mut self, bridge: &str, stuck: bool) {
+        if let Some(host) = &mut self.pci {
+            host.set_stuck(bridge, stuck);
+        }
+    }
+
+    /// Reports what software must not do with a PCI function.
+    fn report_misuse(&mut self, misuse: Option<(&'static str, String)>) {
+        if let Some((name, what)) = misuse {
+            let (mut bus, _) = self.split();
+            bus.error(name, what);
+        }
+    }
+
     /// Resets models behind PCI functions.
     fn reset_models(&mut self, models: &[usize]) {
         let (mut bus, parts) = self.split();
@@ -256,7 +271,12 @@ impl State {
         let (device, name, at) = self.behind(region, offset);
         let ones = u64::MAX >> (64 - 8 * width.bytes());
         let value = match device {
-            Device::Ecam => self.pci.as_ref().map_or(ones, |host| host.read_config(at, width)),
+            Device::Ecam => {
+                let read = self.pci.as_ref().map(|host| host.read_config(at, width, self.clock.now()));
+                let (value, misuse) = read.unwrap_or((ones, None));
+                self.report_misuse(misuse);
+                value
+            }
             Device::PciMemory => ones,
             Device::Attached(i) => {
                 let (bus, parts) = self.split();
@@ -293,8 +313,11 @@ impl State {
         self.trace.add(self.clock.now(), base, Traced::Write { device: name, offset: at, value });
         match device {
             Device::Ecam => {
-                let written = self.pci.as_mut().map(|host| host.write_config(at, width, value));
-                self.reset_models(&written.map(|written| written.reset).unwrap_or_default());
+                let now = self.clock.now();
+                if let Some(written) = self.pci.as_mut().map(|host| host.write_config(at, width, value, now)) {
+                    self.report_misuse(written.misuse);
+                    self.reset_models(&written.reset);
+                }
             }
             Device::PciMemory => {}
             Device::Attached(i) => {

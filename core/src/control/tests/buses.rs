@@ -46,6 +46,7 @@ fn fixture() -> Fixture {
         class: 0x02_0000,
         revision: 0xa,
         bars: Vec::new(),
+        bridges: Vec::new(),
     };
     (desc.bus, desc.compatible) = (BusKind::Pci, identity.compatible().map(Into::into).collect());
     desc.pci = Some(identity);

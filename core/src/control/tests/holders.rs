@@ -10,10 +10,11 @@ use super::fixture::Fixture;
 use crate::binding::{Bound, ResourceError};
 use crate::claim::{Mode, Subject};
 use crate::driver::{DmaOwner, Driver, Match, ProbeError, QuiesceError, Quiesced};
-use crate::iommu::{GroupHold, OwnerId};
+use crate::dma::DeviceHold;
+use crate::iommu::OwnerId;
 
 /// Result of opening the device.
-type Held = Result<GroupHold, String>;
+type Held = Result<DeviceHold, String>;
 
 /// Pass-through driver that opens its device in probe, for the owner that the test sets.
 #[derive(Clone)]

@@ -9,6 +9,7 @@ mod message;
 mod model;
 mod noise;
 mod random;
+mod secondary;
 
 use alloc::string::ToString;
 use alloc::vec::Vec;

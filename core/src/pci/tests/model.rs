@@ -146,6 +146,19 @@ impl Model {
         self.parts.borrow().iter().position(|(place, _)| *place == (bus, device, at.function))
     }
 
+    /// Clears what can be written in all functions behind the bridge at `at`.
+    pub(super) fn reset_behind(&self, at: FunctionId) {
+        let bridge = self.find(at);
+        let mut parts = self.parts.borrow_mut();
+        for part in 0..parts.len() {
+            let above = core::iter::successors(parts[part].0.0, |above| parts[*above].0.0);
+            if bridge.is_some() && above.map(Some).any(|above| above == bridge) {
+                let part = &mut parts[part].1;
+                part.bytes.iter_mut().zip(&part.writable).for_each(|(byte, mask)| *byte &= !mask);
+            }
+        }
+    }
+
     /// The register of 32 bits of a function.
     pub(super) fn register(&self, at: FunctionId, offset: u16) -> u32 {
         ConfigSpace::read(self, at, offset, Width::W32).unwrap()

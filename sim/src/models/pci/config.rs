@@ -201,6 +201,11 @@ impl Config {
         self.bridge.then(|| (self.bytes[0x19], self.bytes[0x1a]))
     }
 
+    /// Returns true while a bridge holds the bus behind it in reset.
+    pub(crate) fn resets_bus(&self) -> bool {
+        self.bridge && self.word(BRIDGE_CONTROL) & SECONDARY_RESET != 0
+    }
+
     /// Returns true when a bridge passes on accesses to memory at `addr`.
     pub(crate) fn passes(&self, addr: u64) -> bool {
         let window = |at: usize, high: (u32, u32)| {
@@ -209,8 +214,7 @@ impl Config {
             place(base, high.0) <= addr && addr <= place(limit, high.1) | 0xf_ffff
         };
         let prefetchable = (self.long(0x28), self.long(0x2c));
-        let resets = self.word(BRIDGE_CONTROL) & SECONDARY_RESET != 0;
-        self.word(COMMAND) & MEMORY != 0 && !resets && (window(0x20, (0, 0)) || window(0x24, prefetchable))
+        self.word(COMMAND) & MEMORY != 0 && !self.resets_bus() && (window(0x20, (0, 0)) || window(0x24, prefetchable))
     }
 
     /// Offset of `addr` in BAR 0, where the function answers it.

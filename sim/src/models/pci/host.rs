@@ -1,8 +1,9 @@
 //! The host bridge: which function an access reaches, by bus number or by address.
 
 use std::hash::{Hash, Hasher};
+use std::time::Duration;
 
-use bindery::env::Width;
+use bindery::env::{Instant, Width};
 
 use super::config::Resets;
 use super::{Config, Link};
@@ -11,6 +12,20 @@ use crate::models::attached::Attached;
 /// Numbers of buses, and of functions on a bus.
 const BUS_SHIFT: u32 = 20;
 const FUNCTION_SHIFT: u32 = 12;
+
+/// Shortest reset of a bus, and the time after it before which nothing behind it may be accessed (PCI Express 5.0, 6.6.1).
+const SHORTEST_RESET: Duration = Duration::from_millis(1);
+const AFTER_RESET: Duration = Duration::from_millis(100);
+
+/// Reset of the bus behind a bridge.
+#[derive(Default)]
+pub(crate) struct BusReset {
+    begun: Option<Instant>,
+    ended: Option<Instant>,
+    /// Nothing behind it answers after a reset.
+    stuck: bool,
+    dead: bool,
+}
 
 /// A function and its place.
 pub(crate) struct Function {
@@ -23,6 +38,8 @@ pub(crate) struct Function {
     /// Number of the model behind its registers.
     pub(crate) attached: Option<usize>,
     pub(crate) present: bool,
+    /// What has become of the bus behind it.
+    pub(crate) bus: BusReset,
 }
 
 impl Function {
@@ -49,6 +66,8 @@ pub(crate) struct Host {
 pub(crate) struct Written {
     /// Models that were reset.
     pub(crate) reset: Vec<usize>,
+    /// What software must not do, and the function.
+    pub(crate) misuse: Option<(&'static str, String)>,
 }
 
 impl std::fmt::Debug for Host {
@@ -81,19 +100,58 @@ impl Host {
         Some((found, (offset & 0xfff) as usize))
     }
 
-    pub(crate) fn read_config(&self, offset: u64, width: Width) -> u64 {
+    /// Reads configuration space; with what software must not do, and the function.
+    pub(crate) fn read_config(&self, offset: u64, width: Width, now: Instant) -> (u64, Option<(&'static str, String)>) {
         let ones = u64::MAX >> (64 - 8 * width.bytes());
-        self.find(offset).map_or(ones, |(at, inside)| self.functions[at].config.read(inside, width.bytes() as usize))
+        let Some((at, inside)) = self.find(offset) else { return (ones, None) };
+        let misuse = self.too_early(at, now);
+        if misuse.is_some() || !self.is_reachable(at) {
+            return (ones, misuse);
+        }
+        (self.functions[at].config.read(inside, width.bytes() as usize), None)
     }
 
-    pub(crate) fn write_config(&mut self, offset: u64, width: Width, value: u64) -> Written {
-        let Some((at, inside)) = self.find(offset) else { return Written { reset: Vec::new() } };
+    pub(crate) fn write_config(&mut self, offset: u64, width: Width, value: u64, now: Instant) -> Written {
+        let nothing = Written { reset: Vec::new(), misuse: None };
+        let Some((at, inside)) = self.find(offset) else { return nothing };
+        let misuse = self.too_early(at, now);
+        if misuse.is_some() || !self.is_reachable(at) {
+            return Written { misuse, ..nothing };
+        }
+        let was_in_reset = self.functions[at].config.resets_bus();
         let reset = match self.functions[at].config.write(inside, width.bytes() as usize, value) {
             Resets::Nothing => Vec::new(),
-            Resets::Behind => self.reset_below(at),
+            Resets::Behind => {
+                self.functions[at].bus.begun = Some(now);
+                self.reset_below(at)
+            }
             Resets::Itself => self.functions[at].attached.into_iter().collect(),
         };
-        Written { reset }
+        let mut written = Written { reset, ..nothing };
+        if was_in_reset && !self.functions[at].config.resets_bus() {
+            let (name, bus) = (self.functions[at].name, &mut self.functions[at].bus);
+            (bus.ended, bus.dead) = (Some(now), bus.stuck);
+            if bus.begun.is_some_and(|begun| now < begun + SHORTEST_RESET) {
+                written.misuse = Some((name, "the reset of its bus was shorter than 1 ms".to_owned()));
+            }
+        }
+        written
+    }
+
+    /// Misuse when the function at `at` is accessed too early after a reset of a bus that it is on.
+    fn too_early(&self, at: usize, now: Instant) -> Option<(&'static str, String)> {
+        let early = |bridge: &Function| bridge.bus.ended.is_some_and(|ended| now < ended + AFTER_RESET);
+        let bridge = self.above(at).find(|bridge| early(bridge))?;
+        let name = self.functions[at].name;
+        Some((name, format!("accessed less than 100 ms after the reset of the bus behind {}", bridge.name)))
+    }
+
+    /// Has what is behind the bridge called `name` never answer after a reset of its bus, or answer.
+    pub(crate) fn set_stuck(&mut self, name: &str, stuck: bool) {
+        for bridge in self.functions.iter_mut().filter(|f| f.name == name) {
+            bridge.bus.stuck = stuck;
+            bridge.bus.dead &= stuck;
+        }
     }
 
     /// Resets what is behind a bridge. Returns the models.
@@ -114,7 +172,8 @@ impl Host {
     }
 
     fn is_reachable(&self, at: usize) -> bool {
-        self.functions[at].present && self.above(at).all(|f| f.present)
+        let passes = |bridge: &Function| bridge.present && !bridge.bus.dead && !bridge.config.resets_bus();
+        self.functions[at].present && self.above(at).all(passes)
     }
 
     /// The model that answers the address `addr` of memory, and the offset in its registers.
@@ -153,7 +212,7 @@ impl Host {
 
     pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
         for function in &self.functions {
-            function.present.hash(state);
+            (function.present, function.bus.dead).hash(state);
             function.config.hash_state(state);
         }
     }

@@ -1,0 +1,144 @@
+//! The bus behind a bridge, and its reset.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use super::bus_device::{BusFunction, READY};
+use super::config::reg;
+use super::kept::Kept;
+use super::{Capability, ConfigSpace, Function, FunctionId, PortKind, Topology, Window};
+use crate::bus::BusError;
+use crate::context::SystemClock;
+use crate::env::{IoError, Width};
+use crate::sync::Mutex;
+
+/// Time for which the reset is held: 1 ms at least (PCI Express 5.0, 6.6.1).
+const HOLD: Duration = Duration::from_millis(2);
+/// Time from the end of the reset, or the link's coming up, to the first access (6.6.1).
+const AFTER_LINK: Duration = Duration::from_millis(100);
+/// The same on a conventional bus: 2^25 clocks at 33 MHz (*PCI Local Bus Specification* 3.0, 4.3.2: Trhfa).
+const AFTER_CONVENTIONAL: Duration = Duration::from_millis(1010);
+/// Longest time for a link to come up, and the interval of looks.
+const LINK_UP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(10));
+
+/// Registers of the PCI Express capability, and their bits: the link tells when it is up, and that it is (7.5.3.6, 7.5.3.8).
+const LINK_CAPABILITIES: u16 = 0x0c;
+const TELLS_UP: u32 = 1 << 20;
+const LINK_STATUS: u16 = 0x12;
+const IS_UP: u32 = 1 << 13;
+
+/// The bus behind a bridge.
+pub(super) struct SecondaryBus {
+    config: Arc<dyn ConfigSpace + Send + Sync>,
+    bridge: FunctionId,
+    /// Offset of the bridge's PCI Express capability, when there is a link behind it.
+    link: Option<u16>,
+    /// Functions on it and behind it; those behind a bridge come after it.
+    functions: Vec<Arc<Kept>>,
+    /// Held during a reset, which sleeps.
+    resetting: Mutex<()>,
+}
+
+impl SecondaryBus {
+    fn read(&self, offset: u16, width: Width) -> Result<u32, BusError> {
+        let value = self.config.read(self.bridge, offset, width).map_err(|_: IoError| BusError::Gone)?;
+        if value == u32::MAX >> (32 - 8 * width.bytes().min(4)) { Err(BusError::Gone) } else { Ok(value) }
+    }
+
+    fn set_control(&self, control: u32) -> Result<(), BusError> {
+        let gone = |_: IoError| BusError::Gone;
+        self.config.write(self.bridge, reg::BRIDGE_CONTROL, Width::W16, control).map_err(gone)?;
+        // The write has arrived when the answer is there.
+        self.read(reg::BRIDGE_CONTROL, Width::W16).map(drop)
+    }
+
+    /// Resets the bus. Functions that do not come back keep what is to be set again. Nobody uses them meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError::Gone`] when the bridge does not respond.
+    pub(super) fn reset(&self, clock: &SystemClock) -> Result<(), BusError> {
+        let _one_reset = self.resetting.lock();
+        let control = self.read(reg::BRIDGE_CONTROL, Width::W16)? & !reg::SECONDARY_RESET;
+        for function in &self.functions {
+            // One that has gone has nothing to keep.
+            let _ = function.save();
+        }
+        self.set_control(control | reg::SECONDARY_RESET)?;
+        clock.wait_until(HOLD, HOLD, || false);
+        self.set_control(control)?;
+        let settle = match self.link {
+            None => AFTER_CONVENTIONAL,
+            Some(cap) => {
+                if self.read(cap + LINK_CAPABILITIES, Width::W32)? & TELLS_UP != 0 {
+                    let up = || self.read(cap + LINK_STATUS, Width::W16).is_ok_and(|status| status & IS_UP != 0);
+                    clock.wait_until(LINK_UP.0, LINK_UP.1, up);
+                }
+                AFTER_LINK
+            }
+        };
+        clock.wait_until(settle, settle, || false);
+        // One deadline for all: what does not come back has no claim on the time of others.
+        let deadline = clock.now() + READY.0;
+        for function in self.functions.iter().filter(|f| f.is_pending()) {
+            if clock.wait_until(deadline.since(clock.now()), READY.1, || function.answers()) {
+                let _ = function.restore();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Functions behind a host bridge as the core reaches them, with the buses on which they are reset.
+pub struct Functions {
+    config: Arc<dyn ConfigSpace + Send + Sync>,
+    clock: SystemClock,
+    windows: Vec<Window>,
+    kept: BTreeMap<FunctionId, Arc<Kept>>,
+    /// The bus behind each bridge, by its number.
+    buses: BTreeMap<u8, Arc<SecondaryBus>>,
+}
+
+impl Functions {
+    /// Those that were `found` in `config`, behind a host bridge whose addresses are `windows`.
+    pub fn new(
+        config: Arc<dyn ConfigSpace + Send + Sync>,
+        clock: SystemClock,
+        windows: &[Window],
+        found: &Topology,
+    ) -> Self {
+        let kept: BTreeMap<_, _> = found.functions.iter().map(|f| (f.at, Arc::new(Kept::new(&config, f)))).collect();
+        let buses = found.bridges.iter().map(|bridge| {
+            let below = |at: &FunctionId| (bridge.secondary..=bridge.subordinate).contains(&at.bus);
+            let function = found.function(bridge.at);
+            let link = function.filter(|f| f.port.is_some_and(PortKind::has_link_below));
+            let link = link.and_then(|f| f.capability(Capability::EXPRESS, false)).filter(|cap| cap + 0x14 <= 0x100);
+            let bus = SecondaryBus {
+                config: Arc::clone(&config),
+                bridge: bridge.at,
+                link,
+                functions: kept.iter().filter(|(at, _)| below(at)).map(|(_, kept)| Arc::clone(kept)).collect(),
+                resetting: Mutex::new(()),
+            };
+            (bridge.secondary, Arc::new(bus))
+        });
+        let buses = buses.collect();
+        Self { config, clock, windows: windows.into(), kept, buses }
+    }
+
+    /// The function `function`, as the core reaches it.
+    pub fn reach(&self, function: &Function) -> BusFunction {
+        let (config, clock) = (Arc::clone(&self.config), self.clock.clone());
+        let kept = self.kept.get(&function.at).cloned().unwrap_or_else(|| Arc::new(Kept::new(&config, function)));
+        let bus = self.buses.get(&function.at.bus).cloned();
+        BusFunction::on(bus, kept, (config, clock), function, &self.windows)
+    }
+}
+
+impl core::fmt::Debug for Functions {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_set().entries(self.kept.keys()).finish()
+    }
+}
