@@ -25,8 +25,7 @@ fn reset_with_its_bus(machine: Qemu) {
     let core = Machine::new(target.env(), Policy::default());
     let ((base, len), windows) = target.pci();
     let config = Arc::new(Ecam::new(Env::map_io(&*target, base, len).unwrap(), 0));
-    let host =
-        HostBridge { config: &*config, segment: 0, buses: 0..=((len >> 20) - 1) as u8, windows: &windows };
+    let host = HostBridge { config: &*config, segment: 0, buses: 0..=((len >> 20) - 1) as u8, windows: &windows };
     let found = enumerate(&host).unwrap();
     let functions = Functions::new(Arc::clone(&config) as _, core.system_clock(), &windows, &found);
     let usb = found.functions.iter().find(|f| f.class == 0x0c_0330).expect("the USB controller is there");

@@ -131,16 +131,15 @@ impl Virt {
         let host = FunctionConfig::device((0x1b36, 0x0008), 0x06_0000, 0);
         let root_port = FunctionConfig::bridge((0x1b36, 0x000c)).with_express(0x54, 4);
         let bridge = FunctionConfig::bridge((0x1b36, 0x000e)).with_express(0x40, 7);
-        let place =
-            |name, parent, device, config| Function {
-                name,
-                parent,
-                device,
-                config,
-                attached: None,
-                present: true,
-                bus: BusReset::default(),
-            };
+        let place = |name, parent, device, config| Function {
+            name,
+            parent,
+            device,
+            config,
+            attached: None,
+            present: true,
+            bus: BusReset::default(),
+        };
         let edu = || {
             let config = FunctionConfig::device(edu::ID, 0x00_ff00, 0x10);
             let config = config.with_memory(edu::WINDOW as u32).with_pin().with_msi(0x40);

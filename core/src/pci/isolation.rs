@@ -110,7 +110,10 @@ impl Topology {
         for (at, function) in self.functions.iter().map(|f| f.at).enumerate() {
             let set = self.functions[sets.lowest(at)].at;
             isolation.sets.entry(set).or_default().push(function.requester_id());
-            isolation.functions.insert(function, Place { aliases: self.aliases(function), bridges: self.above(function).map(|b| b.at).collect(), set });
+            isolation.functions.insert(
+                function,
+                Place { aliases: self.aliases(function), bridges: self.above(function).map(|b| b.at).collect(), set },
+            );
         }
         Ok(isolation)
     }

@@ -126,7 +126,8 @@ impl BusResets {
     pub(crate) fn begin_use(bound: &BindingState, owner: &Holder) -> Result<BusUse, GroupError> {
         let resets: Arc<Self> = bound.slots.get_or_default();
         let holder = Holder::opened(&bound.desc().name, owner);
-        let claims = claim_all(bound.system(), bound.desc(), &holder).map_err(|other| GroupError::Bus(Box::new(other)))?;
+        let claims =
+            claim_all(bound.system(), bound.desc(), &holder).map_err(|other| GroupError::Bus(Box::new(other)))?;
         resets.users.lock().push((holder.clone(), claims));
         Ok(BusUse { resets, system: Arc::downgrade(bound.system()), holder })
     }

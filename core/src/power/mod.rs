@@ -21,8 +21,8 @@ use line_use::line_uses;
 pub(crate) use line_use::{LineUse, acquire, holds_lines};
 pub use lines::PinnedSupply;
 pub(crate) use lines::{Line, Supplies};
-pub(crate) use reset::{quiesce_by_reset, reset_after_user};
 pub use reset::{DeviceReset, ResetLine};
+pub(crate) use reset::{quiesce_by_reset, reset_after_user};
 
 use crate::device::{NodeId, SupplierKind};
 pub use crate::error::SupplyError;

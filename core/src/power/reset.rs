@@ -112,7 +112,12 @@ impl DeviceReset {
         let by_bus = || {
             let device = bound.device();
             device.bus()?;
-            Some(Way::Bus(Arc::downgrade(bound.system()), Arc::clone(device), bound.slots.get_or_default(), bound.holder().clone()))
+            Some(Way::Bus(
+                Arc::downgrade(bound.system()),
+                Arc::clone(device),
+                bound.slots.get_or_default(),
+                bound.holder().clone(),
+            ))
         };
         ResetLine::of(bound).map(Way::Lines).or_else(by_bus).map(Self)
     }

@@ -9,8 +9,8 @@ use std::vec::Vec;
 use super::fixture::Fixture;
 use crate::binding::{Bound, ResourceError};
 use crate::claim::{Mode, Subject};
-use crate::driver::{DmaOwner, Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::dma::DeviceHold;
+use crate::driver::{DmaOwner, Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::iommu::OwnerId;
 
 /// Result of opening the device.
