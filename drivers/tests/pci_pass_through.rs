@@ -19,6 +19,8 @@ use bindery_sim::virt::{self, Virt};
 use common::Rig;
 
 const EDU: &str = "0000:02:01.0";
+/// On the host bridge's own bus.
+const ALONE: &str = "0000:00:02.0";
 /// Where the user maps its memory.
 const IOVA: DeviceAddr = DeviceAddr(0x10_0000);
 
@@ -189,7 +191,6 @@ fn what_cannot_be_reset_or_is_for_the_other_driver_is_not_given_away() {
         machine.register(Edu::default());
         machine.register(VfioPci::default());
     });
-    const ALONE: &str = "0000:00:02.0";
     rig.machine.unbind(ALONE, "edu").unwrap();
     rig.machine.device(ALONE).unwrap().set_driver_override(Some("vfio-pci"));
     let refused: BindError = rig.machine.bind(ALONE, "vfio-pci").unwrap_err();
