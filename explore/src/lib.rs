@@ -5,7 +5,7 @@
 //! reports.
 //!
 //! [`device`] explores the lifecycle of a device on the real core with its real drivers, [`scenario`] any code that takes a
-//! machine.
+//! machine, and [`qemu`] the lifecycle of a device of QEMU.
 //! [`models`] are the orders in which Linux releases set a binding up and tear it down, as small models. The oracles are the
 //! same: the promises P1 to P14. [`diagram`] draws the phases of a binding from the core's own table.
 #![forbid(unsafe_code)]
@@ -18,6 +18,7 @@ mod events;
 pub mod generated;
 mod lifecycle;
 pub mod models;
+pub mod qemu;
 mod scenario;
 pub mod scenarios;
 mod scene;

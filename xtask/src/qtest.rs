@@ -13,5 +13,6 @@ pub(crate) fn run() -> Outcome {
     let missing: Vec<&str> = QEMU.iter().filter(|(program, _)| !exists(program)).map(|(_, package)| *package).collect();
     install(&missing)?;
     Cargo::new("test -p bindery-qtest -- --ignored").run()?;
+    Cargo::new("test -p bindery-explore --test qemu -- --ignored").run()?;
     Cargo::new("test -p bindery-cli --test qemu -- --ignored").run()
 }

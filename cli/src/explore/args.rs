@@ -13,6 +13,7 @@ use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use super::bound::Limit;
 use super::diagram::DiagramTarget;
 use crate::output::Color;
+use crate::session::QemuMachine;
 
 /// Exit codes of `bindery explore`.
 pub const EXIT_CODES: &str = "\
@@ -48,6 +49,11 @@ pub struct Explore {
     /// List the scenarios
     #[arg(long, exclusive = true)]
     pub list: bool,
+    /// Explore QEMU's `edu` on this machine of QEMU instead, every path to its end and without preemptions
+    #[arg(long, value_enum, value_name = "MACHINE", conflicts_with_all = [
+        "board", "dtb", "device", "model", "scenario", "preemptions", "allow_unreached",
+    ])]
+    pub qemu: Option<QemuMachine>,
     /// Explore a model of the tear-down of a Linux release instead of the core
     #[arg(long, value_name = "NAME", value_parser = models(), conflicts_with_all = ["board", "dtb", "device"])]
     pub model: Option<Model>,
@@ -81,7 +87,7 @@ pub struct Explore {
     pub replay: Option<Path>,
     /// Merge the JSON reports of all shards instead; a file may hold several, one after another
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = [
-        "board", "dtb", "device", "model", "scenario", "faults", "preemptions", "bound", "paths", "seed", "threads", "shard",
+        "board", "dtb", "device", "model", "scenario", "qemu", "faults", "preemptions", "bound", "paths", "seed", "threads", "shard",
         "replay", "trace",
     ])]
     pub merge: Vec<PathBuf>,
@@ -107,7 +113,7 @@ impl Explore {
     pub fn bounds(&self) -> Bounds {
         let mut bounds = Bounds {
             faults: self.faults,
-            preemptions: self.preemptions,
+            preemptions: if self.qemu.is_some() { 0 } else { self.preemptions },
             samples: self.paths.unwrap_or(0),
             seed: self.seed,
             ..Bounds::default()

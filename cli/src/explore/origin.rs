@@ -5,7 +5,11 @@ use std::fmt;
 use bindery_explore::Report;
 use bindery_explore::engine::{Bounds, Finding};
 use bindery_explore::models::{self, Known, Model};
+use bindery_explore::qemu::QemuLifecycle;
 use bindery_explore::scenarios::NamedScenario;
+use clap::ValueEnum;
+
+use crate::session::QemuMachine;
 
 /// Origin of a report.
 pub(super) enum Origin {
@@ -15,6 +19,8 @@ pub(super) enum Origin {
     Lifecycle(LifecycleName),
     /// A small system on the real core.
     Scenario(Box<NamedScenario>),
+    /// The lifecycle of a device of QEMU.
+    Qemu(QemuMachine),
 }
 
 /// Name of a lifecycle, by the options that select it. As text it is the name of its report.
@@ -34,7 +40,9 @@ impl Origin {
     pub(super) fn of(report: &Report) -> Option<Self> {
         let model = report.name.parse().ok().map(Self::Model);
         let scenario = || NamedScenario::of_report(&report.name).map(|scenario| Self::Scenario(Box::new(scenario)));
-        model.or_else(scenario).or_else(|| LifecycleName::of(&report.name).map(Self::Lifecycle))
+        let of_qemu = |machine: &&QemuMachine| QemuLifecycle::new(machine.kind()).name() == report.name;
+        let qemu = || QemuMachine::value_variants().iter().find(of_qemu).map(|machine| Self::Qemu(*machine));
+        model.or_else(scenario).or_else(qemu).or_else(|| LifecycleName::of(&report.name).map(Self::Lifecycle))
     }
 
     /// Its name.
@@ -43,6 +51,7 @@ impl Origin {
             Self::Model(model) => model.name().into(),
             Self::Lifecycle(name) => name.to_string(),
             Self::Scenario(scenario) => scenario.name(),
+            Self::Qemu(machine) => QemuLifecycle::new(machine.kind()).name(),
         }
     }
 
@@ -52,6 +61,7 @@ impl Origin {
             Self::Model(model) => model.title(),
             Self::Lifecycle(_) => "on the real core",
             Self::Scenario(scenario) => scenario.title(),
+            Self::Qemu(_) => "on the real core and QEMU's hardware",
         }
     }
 
@@ -61,6 +71,10 @@ impl Origin {
             Self::Model(model) => format!("--model {model}"),
             Self::Lifecycle(name) => name.options(),
             Self::Scenario(scenario) => scenario.options(),
+            Self::Qemu(machine) => {
+                let machine = machine.to_possible_value().map_or_else(String::new, |value| value.get_name().into());
+                return format!("bindery explore --qemu {machine} --faults {}", bounds.faults);
+            }
         };
         format!("bindery explore {what} --faults {} --preemptions {}", bounds.faults, bounds.preemptions)
     }
@@ -69,7 +83,7 @@ impl Origin {
     pub(super) fn known(&self, finding: &Finding) -> Option<&'static Known> {
         match self {
             Self::Model(..) => models::known(finding),
-            Self::Lifecycle(..) | Self::Scenario(..) => None,
+            Self::Lifecycle(..) | Self::Scenario(..) | Self::Qemu(..) => None,
         }
     }
 }

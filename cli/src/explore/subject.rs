@@ -2,13 +2,15 @@
 
 use bindery_explore::engine::{Engine, Replay};
 use bindery_explore::models::{self, Model, Options};
+use bindery_explore::qemu::QemuLifecycle;
 use bindery_explore::scenarios::NamedScenario;
 use bindery_explore::{Bounded, Path, Report};
 
 use super::Explore;
 use super::lifecycle::LifecycleTarget;
 use super::origin::Origin;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
+use crate::session::QemuMachine;
 
 /// Subject of an exploration.
 pub(super) enum Subject {
@@ -18,6 +20,8 @@ pub(super) enum Subject {
     Lifecycle(Box<LifecycleTarget>),
     /// A small system on the real core.
     Scenario(Box<NamedScenario>),
+    /// The lifecycle of a device of QEMU.
+    Qemu(QemuMachine, Box<QemuLifecycle>),
 }
 
 impl Subject {
@@ -29,6 +33,10 @@ impl Subject {
                 None => scenario,
             };
             return Ok(Self::Scenario(Box::new(scenario)));
+        }
+        if let Some(machine) = args.qemu {
+            let lifecycle = QemuLifecycle::new(machine.kind()).bounds(args.bounds());
+            return Ok(Self::Qemu(machine, Box::new(lifecycle)));
         }
         Ok(match args.model {
             Some(model) => {
@@ -45,6 +53,7 @@ impl Subject {
             Self::Model(model, options) => models::engine(*model, options),
             Self::Lifecycle(life) => life.engine(),
             Self::Scenario(scenario) => scenario.engine(),
+            Self::Qemu(_, lifecycle) => lifecycle.engine(),
         }
     }
 
@@ -54,6 +63,7 @@ impl Subject {
             Self::Model(model, options) => Ok(engine.run(models::scenario(*model, options))),
             Self::Lifecycle(life) => life.run(engine),
             Self::Scenario(scenario) => Ok(scenario.run(engine)),
+            Self::Qemu(_, lifecycle) => lifecycle.run(engine).map_err(Failure::Qemu),
         }
     }
 
@@ -63,6 +73,7 @@ impl Subject {
             Self::Model(model, options) => Ok(models::replay(*model, options, path)),
             Self::Lifecycle(life) => life.replay(path),
             Self::Scenario(scenario) => Ok(scenario.replay(&scenario.engine(), path)),
+            Self::Qemu(_, lifecycle) => lifecycle.replay(path).map_err(Failure::Qemu),
         }
     }
 
@@ -72,6 +83,7 @@ impl Subject {
             Self::Model(model, _) => Origin::Model(*model),
             Self::Lifecycle(life) => Origin::Lifecycle(life.name().clone()),
             Self::Scenario(scenario) => Origin::Scenario(scenario.clone()),
+            Self::Qemu(machine, _) => Origin::Qemu(*machine),
         }
     }
 }

@@ -33,13 +33,17 @@ impl QemuMachine {
         }
     }
 
-    /// Starts it with `devices`, each as `-device` takes it. Also returns the bits of an address that every `edu` among them drives.
-    pub(super) fn start(self, devices: &[String]) -> Result<(Arc<QemuEnv>, u32)> {
-        let machine = match self {
+    /// The machine.
+    pub(crate) const fn kind(self) -> bindery_qtest::Machine {
+        match self {
             Self::Q35 => bindery_qtest::Machine::Q35,
             Self::Virt => bindery_qtest::Machine::Virt,
-        };
-        let (mut options, mut bits) = (Options::new(machine), u32::MAX);
+        }
+    }
+
+    /// Starts it with `devices`, each as `-device` takes it. Also returns the bits of an address that every `edu` among them drives.
+    pub(super) fn start(self, devices: &[String]) -> Result<(Arc<QemuEnv>, u32)> {
+        let (mut options, mut bits) = (Options::new(self.kind()), u32::MAX);
         for device in devices {
             let (device, drives) = self.device(device);
             options = options.device(&device);

@@ -1,4 +1,4 @@
-//! An env on top of the board, and an instrument, that make each fallible call and each wait of the machine a choice point.
+//! An env on top of the hardware, and an instrument, that make each fallible call and each wait of the machine a choice point.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,15 +11,22 @@ use bindery_sim::interpose::Interpose;
 
 use super::hooks::Hooks;
 
-/// The board, and the hooks of the current execution.
+/// The hardware, and the hooks of the current execution.
 pub(crate) struct InstrumentedEnv {
-    pub(crate) board: Arc<Board>,
+    hardware: Arc<dyn Env>,
+    /// The same, where it is simulated: it tells what else the core's oracles ask.
+    board: Option<Arc<Board>>,
     hooks: Mutex<Option<Arc<Hooks>>>,
 }
 
 impl InstrumentedEnv {
-    pub(crate) fn new(board: Arc<Board>) -> Arc<Self> {
-        Arc::new(Self { board, hooks: Mutex::default() })
+    pub(crate) fn on_board(board: &Arc<Board>) -> Arc<Self> {
+        let hardware = Arc::clone(board) as _;
+        Arc::new(Self { hardware, board: Some(Arc::clone(board)), hooks: Mutex::default() })
+    }
+
+    pub(crate) fn on(hardware: Arc<dyn Env>) -> Arc<Self> {
+        Arc::new(Self { hardware, board: None, hooks: Mutex::default() })
     }
 
     /// Installs `hooks`; with `None`, there are no faults and no preemptions.
@@ -34,14 +41,14 @@ impl InstrumentedEnv {
 
 impl Interpose for InstrumentedEnv {
     fn inner(&self) -> &dyn Env {
-        &*self.board
+        &*self.hardware
     }
 
     fn wait(&self, token: &EventToken<'_>, until: Instant) {
         if let Some(hooks) = self.hooks() {
             hooks.on_wait();
         }
-        self.board.wait(token, until);
+        self.hardware.wait(token, until);
     }
 
     /// The job runs as a thread of the scheduler, so that an execution stays repeatable; without hooks it is done when the
@@ -69,10 +76,10 @@ impl Instrument for InstrumentedEnv {
     }
 
     fn dma_reachable(&self, base: PhysAddr, len: u64) -> bool {
-        self.board.dma_reachable(base, len)
+        self.board.as_ref().is_some_and(|board| board.dma_reachable(base, len))
     }
 
     fn cache_matches(&self, base: PhysAddr, len: u64) -> bool {
-        self.board.cache_matches(base, len)
+        self.board.as_ref().is_none_or(|board| board.cache_matches(base, len))
     }
 }

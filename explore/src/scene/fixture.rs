@@ -50,7 +50,7 @@ impl Fixture {
 
     /// A machine on `board`, without devices and drivers.
     pub(crate) fn on(board: Arc<Board>, policy: Policy) -> Self {
-        let env = InstrumentedEnv::new(Arc::clone(&board));
+        let env = InstrumentedEnv::on_board(&board);
         let machine = Machine::with_instrument(env.env(), policy, Arc::clone(&env) as _);
         let tree = Tree::new(&machine);
         Self {

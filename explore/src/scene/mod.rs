@@ -2,11 +2,11 @@
 //! and the oracles.
 
 pub(crate) mod coverage;
-mod env;
+pub(crate) mod env;
 pub(crate) mod fixture;
-mod hooks;
+pub(crate) mod hooks;
 mod oracle;
-mod scheduler;
+pub(crate) mod scheduler;
 mod symmetry;
 
 pub use hooks::Operation;
