@@ -256,8 +256,7 @@ impl<'a> Play<'a> {
         machine.settle();
         let host = machine.devices().into_iter().find(|d| d.driver() == Some(PciHost::NAME));
         let host = host.map_or_else(String::new, |host| host.name().to_owned());
-        let mut play =
-            Self { name, chooser, env, instrumented, hooks, machine, tree, host, base: String::new() };
+        let mut play = Self { name, chooser, env, instrumented, hooks, machine, tree, host, base: String::new() };
         play.must("bound", play.holder() == Some(Edu::NAME))?;
         let unbound = play.machine.unbind(EDU, Edu::NAME);
         play.must("unbound", unbound.is_ok())?;
