@@ -4,6 +4,7 @@
 //! ([`Bound::add_child_on`](crate::binding::Bound::add_child_on)). Platform devices have none: nothing is between them and the machine.
 //! docs/decisions/0017-buses.md has the reasons.
 
+use crate::addr::PhysAddr;
 use crate::env::Env;
 
 /// Error of a device's bus.
@@ -35,6 +36,8 @@ pub struct Messages {
     pub wide: bool,
     /// By MSI-X.
     pub msi_x: usize,
+    /// Where the table of MSI-X is, and its bytes. It is the core's: no driver writes it, and no pass-through user reaches it.
+    pub table: Option<(PhysAddr, u64)>,
 }
 
 /// Access to one device by its bus, without its driver.
@@ -94,8 +97,8 @@ pub trait BusDevice: Send + Sync {
     }
 
     /// Resets the device and no other one. Of its own state nothing is left; what the core has set is so again: where its registers
-    /// are, its access to memory, its interrupt pin. Its messages are off. Accesses that it had begun have ended before. False when its
-    /// bus cannot; then nothing has changed.
+    /// are, its access to memory, its interrupt pin, its messages and their masks. Accesses that it had begun have ended before. False
+    /// when its bus cannot; then nothing has changed.
     ///
     /// # Errors
     ///

@@ -6,19 +6,21 @@
 //! ([`request_irq`](Bound::request_irq)). docs/decisions/0018-vectors.md has the reasons.
 //!
 //! Revocation (P5): a vector is masked and its handler drained when its request ends; the set, which is older in the ledger, then
-//! disables messages, and gives the vectors back; the mapping of the doorbell goes last.
+//! disables messages, gives the vectors back, and last unmaps the doorbell.
 
+use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 use core::marker::PhantomData;
 use core::ops::RangeInclusive;
 
-use crate::addr::PAGE_SIZE;
+use crate::addr::{DeviceAddr, PhysAddr};
 use crate::binding::{Bound, Entry, ResourceError, ResourceKind, UnwindCtx};
-use crate::bus::{BusDevice, MessageKind};
+use crate::bus::MessageKind;
 use crate::device::Resource;
 use crate::env::{Vector, VectorRequest};
 pub use crate::error::VectorError;
@@ -37,7 +39,18 @@ pub enum VectorKind {
     MsiX,
 }
 
-/// The vectors of a device: request each by its number with [`Bound::request_irq`]. The binding owns them.
+impl fmt::Display for VectorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Line => "lines",
+            Self::Msi => "MSI",
+            Self::MsiX => "MSI-X",
+        })
+    }
+}
+
+/// The vectors of a device: request each by its number with [`Bound::request_irq`]. The binding owns them, or the devres group by
+/// whose handle they were acquired; then they are requested by that handle, or by that of a group in it.
 #[derive(Clone, Copy, Debug)]
 pub struct Vectors<'b> {
     count: usize,
@@ -92,6 +105,37 @@ impl<'b> Bound<'b> {
     ///
     /// As [`vectors`](Self::vectors).
     pub fn vectors_near(&self, counts: RangeInclusive<usize>, cpus: &[usize]) -> Result<Vectors<'b>, ResourceError> {
+        self.choose(&[VectorKind::MsiX, VectorKind::Msi, VectorKind::Line], counts, cpus)
+    }
+
+    /// As [`vectors`](Self::vectors), by `kind` and no other.
+    ///
+    /// # Errors
+    ///
+    /// As [`vectors`](Self::vectors).
+    pub fn vectors_by(&self, kind: VectorKind, counts: RangeInclusive<usize>) -> Result<Vectors<'b>, ResourceError> {
+        self.choose(&[kind], counts, &[])
+    }
+
+    /// Number of vectors that the device and its description have for each kind of signal. What the target has is asked by
+    /// [`vectors`](Self::vectors).
+    pub fn vector_count(&self, kind: VectorKind) -> usize {
+        let device = self.state.device();
+        let offer = || device.bus().map(|bus| bus.messages()).unwrap_or_default();
+        match kind {
+            VectorKind::Line => device.desc().resources.iter().filter(|r| !matches!(r, Resource::Mem { .. })).count(),
+            VectorKind::Msi => offer().msi,
+            VectorKind::MsiX => offer().msi_x,
+        }
+    }
+
+    /// The first of `kinds` that has enough.
+    fn choose(
+        &self,
+        kinds: &[VectorKind],
+        counts: RangeInclusive<usize>,
+        cpus: &[usize],
+    ) -> Result<Vectors<'b>, ResourceError> {
         let (min, max) = (*counts.start(), *counts.end());
         let device = self.state.device();
         let refuse = |error: VectorError| ResourceError::Vectors(Box::new(error));
@@ -101,34 +145,32 @@ impl<'b> Bound<'b> {
         if self.state.slots.get::<VectorLines>().is_some() || self.state.system().irqs().has_lines(device) {
             return Err(refuse(VectorError::InUse { device: device.name().into() }));
         }
-        let offer = device.bus().map(|bus| bus.messages()).unwrap_or_default();
         let mut given = 0;
-        for (kind, most) in [(MessageKind::MsiX, offer.msi_x), (MessageKind::Msi, offer.msi)] {
-            let count = match kind {
+        let has = |kind| if kinds.contains(&kind) { self.vector_count(kind) } else { 0 };
+        for &kind in kinds {
+            let most = has(kind);
+            let (by, count) = match kind {
                 // A power of two: the one that holds all, where the device has it.
-                MessageKind::Msi => max.min(1 << 5).next_power_of_two().min(most),
-                MessageKind::MsiX => max.min(most),
+                VectorKind::Msi => (MessageKind::Msi, max.min(1 << 5).next_power_of_two().min(most)),
+                VectorKind::MsiX => (MessageKind::MsiX, max.min(most)),
+                VectorKind::Line if most >= min => {
+                    return Ok(Vectors { count: most.min(max), kind, binding: PhantomData });
+                }
+                VectorKind::Line => continue,
             };
             if count < min {
                 continue;
             }
-            let consecutive = kind == MessageKind::Msi;
-            let desc = device.desc();
-            let request = VectorRequest { device: desc, count, consecutive, wide: offer.wide || !consecutive, cpus };
-            match self.messages(kind, &request, min)? {
-                Ok(got) => {
-                    let kind = if consecutive { VectorKind::Msi } else { VectorKind::MsiX };
-                    return Ok(Vectors { count: got.min(max), kind, binding: PhantomData });
-                }
+            let consecutive = by == MessageKind::Msi;
+            let wide = !consecutive || device.bus().is_some_and(|bus| bus.messages().wide);
+            let request = VectorRequest { device: device.desc(), count, consecutive, wide, cpus };
+            match self.messages(by, &request, min)? {
+                Ok(got) => return Ok(Vectors { count: got.min(max), kind, binding: PhantomData }),
                 Err(got) => given = got.max(given),
             }
         }
-        let lines = device.desc().resources.iter().filter(|r| !matches!(r, Resource::Mem { .. })).count();
-        if lines >= min {
-            return Ok(Vectors { count: lines.min(max), kind: VectorKind::Line, binding: PhantomData });
-        }
-        let device = device.name().into();
-        Err(refuse(VectorError::TooFew { device, min, msi_x: offer.msi_x, msi: offer.msi, lines, given }))
+        let (msi_x, msi, lines) = (has(VectorKind::MsiX), has(VectorKind::Msi), has(VectorKind::Line));
+        Err(refuse(VectorError::TooFew { device: device.name().into(), min, msi_x, msi, lines, given }))
     }
 
     /// Has the env supply messages, and enables them. The inner error is the number that the env has, when it is below `min`.
@@ -144,57 +186,51 @@ impl<'b> Bound<'b> {
         let none = self.state.check(FaultPoint::VectorAlloc).is_err();
         let vectors = if none { Vec::new() } else { system.env().alloc_vectors(request).unwrap_or_default() };
         let right = vectors.len() <= request.count && (!request.consecutive || is_consecutive(&vectors));
-        if vectors.len() < min || vectors.is_empty() || !right {
-            let got = vectors.len();
-            system.env().free_vectors(request.device, &vectors);
-            return Ok(Err(if right { got } else { 0 }));
-        }
         let count = vectors.len();
-        // What is acquired here goes back together when a step fails.
-        let group = Bound::new(self.state, 0).devres_group();
-        if let Err(error) = group.bound().signal_by(&**bus, kind, request, vectors) {
-            group.release();
-            return Err(error);
+        // What is acquired here goes back when a step fails.
+        let mut entry = VectorsEntry { kind, vectors, doorbells: Vec::new() };
+        if count < min || count == 0 || !right {
+            entry.give_back(&mut UnwindCtx { bound: self.state, quiesced: None });
+            return Ok(Err(if right { count } else { 0 }));
+        }
+        let messages = match self.doorbells(request.wide, &mut entry) {
+            Ok(messages) => messages,
+            Err(error) => {
+                entry.give_back(&mut UnwindCtx { bound: self.state, quiesced: None });
+                return Err(error);
+            }
+        };
+        let lines = entry.vectors.iter().map(|vector| vector.line).collect();
+        let id = self.state.push(self.tag, entry)?;
+        self.state.slots.put(Arc::new(VectorLines { lines, tag: self.tag }));
+        if let Err(error) = bus.enable_messages(kind, &messages, system.env()) {
+            if let Some(entry) = self.state.ledger.take(id) {
+                self.state.release_with(id, entry, None);
+            }
+            return Err(error.into());
         }
         Ok(Ok(count))
     }
 
-    /// Has the device send `vectors`. On an error, what was acquired for them is left to the caller.
-    fn signal_by(
-        &self,
-        bus: &dyn BusDevice,
-        kind: MessageKind,
-        request: &VectorRequest<'_>,
-        vectors: Vec<Vector>,
-    ) -> Result<(), ResourceError> {
-        let env = self.state.system().env();
-        // The set's entry comes after the mapping of its doorbell, so that the device is silenced before that goes.
-        let messages =
-            self.doorbells(request.wide, &vectors).inspect_err(|_| env.free_vectors(request.device, &vectors))?;
-        let lines = vectors.iter().map(|vector| vector.line).collect();
-        self.state.push(self.tag, VectorsEntry { kind, vectors })?;
-        self.state.slots.put(Arc::new(VectorLines(lines)));
-        Ok(bus.enable_messages(kind, &messages, env)?)
-    }
-
-    /// Address and data of each message, as the device writes them.
-    fn doorbells(&self, wide: bool, vectors: &[Vector]) -> Result<Vec<(u64, u32)>, ResourceError> {
+    /// Address and data of each message, as the device writes them. `entry` gets the mappings, on an error, too.
+    fn doorbells(&self, wide: bool, entry: &mut VectorsEntry) -> Result<Vec<(u64, u32)>, ResourceError> {
         // Each page is mapped once: its address, and the device's.
-        let mut pages: Vec<(u64, u64)> = Vec::new();
-        let mut messages = Vec::with_capacity(vectors.len());
-        for vector in vectors {
-            let offset = vector.address.0 % PAGE_SIZE;
-            let page = vector.address.0 - offset;
+        let mut pages: Vec<(PhysAddr, DeviceAddr)> = Vec::new();
+        let mut messages = Vec::with_capacity(entry.vectors.len());
+        for vector in &entry.vectors {
+            let (page, offset) = (vector.address.page_start(), vector.address.page_offset());
             let known = pages.iter().find(|(known, _)| *known == page).map(|(_, mapped)| *mapped);
             let mapped = if let Some(mapped) = known {
                 mapped
             } else {
-                let at = self.dma().map_doorbell(vector.address, wide);
-                let at = at.map_err(|error| ResourceError::Doorbell(Box::new(error)))?.0 - offset;
+                let doorbell = self.dma().map_doorbell(vector.address, wide);
+                let (at, mapping) = doorbell.map_err(|error| ResourceError::Doorbell(Box::new(error)))?;
+                entry.doorbells.extend(mapping);
+                let at = DeviceAddr(at.0 - offset);
                 pages.push((page, at));
                 at
             };
-            messages.push((mapped + offset, vector.data));
+            messages.push((mapped.0 + offset, vector.data));
         }
         Ok(messages)
     }
@@ -210,10 +246,26 @@ fn is_consecutive(vectors: &[Vector]) -> bool {
         && vectors.iter().enumerate().all(follows)
 }
 
-/// Ledger entry of a device's messages.
+/// Ledger entry of a device's messages, with the mappings of their doorbells.
 struct VectorsEntry {
     kind: MessageKind,
     vectors: Vec<Vector>,
+    doorbells: Vec<Box<dyn Entry>>,
+}
+
+impl VectorsEntry {
+    /// Gives back vectors that the device does not send, or not any more.
+    fn give_back(self, ctx: &mut UnwindCtx<'_>) -> Outcome {
+        ctx.bound.system().env().free_vectors(ctx.bound.desc(), &self.vectors);
+        let mut outcome = Outcome::Returned;
+        for doorbell in self.doorbells {
+            match doorbell.release(ctx) {
+                Outcome::Returned => {}
+                other => outcome = other,
+            }
+        }
+        outcome
+    }
 }
 
 impl Entry for VectorsEntry {
@@ -226,11 +278,13 @@ impl Entry for VectorsEntry {
             MessageKind::Msi => "MSI",
             MessageKind::MsiX => "MSI-X",
         };
-        format!("{} {kind}", self.vectors.len())
+        let doorbells = self.doorbells.iter().map(|doorbell| format!(", doorbell {}", doorbell.what()));
+        format!("{} {kind}", self.vectors.len()) + &doorbells.collect::<String>()
     }
 
     fn backend(&self) -> String {
-        "env".into()
+        let doorbells = self.doorbells.iter().map(|doorbell| format!(", {}", doorbell.backend()));
+        "env".to_owned() + &doorbells.collect::<String>()
     }
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
@@ -238,7 +292,6 @@ impl Entry for VectorsEntry {
         // Its handlers are newer entries: none is left. One that is gone sends nothing.
         let _ = bound.device().bus().map(|bus| bus.disable_messages());
         drop(bound.slots.take::<VectorLines>());
-        bound.system().env().free_vectors(bound.desc(), &self.vectors);
-        Outcome::Returned
+        self.give_back(ctx)
     }
 }

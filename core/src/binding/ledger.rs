@@ -197,6 +197,11 @@ impl Ledger {
         tag
     }
 
+    /// True when group `tag` is `outer`, or nested in it.
+    pub(crate) fn is_inside(&self, tag: GroupTag, outer: GroupTag) -> bool {
+        self.inner.lock().inside(tag, outer)
+    }
+
     /// Closes group `tag` and the groups nested in it. Entries that are left belong to its parent.
     pub(crate) fn close_group(&self, tag: GroupTag) {
         let mut inner = self.inner.lock();

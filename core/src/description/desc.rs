@@ -230,6 +230,9 @@ pub enum RegionKind {
     Reserved,
     /// Not used as a device address: writes there are interrupts.
     Msi,
+    /// Where the core maps the doorbells of messages in a pass-through owner's domain, whose owner chooses all other addresses
+    /// (Linux: `IOMMU_RESV_SW_MSI`, which has the same name as [`Msi`](Self::Msi)). Other domains use it as any other range.
+    SoftwareMsi,
 }
 
 impl RegionKind {
@@ -239,7 +242,7 @@ impl RegionKind {
             Self::Direct => "direct",
             Self::DirectRelaxable => "direct-relaxable",
             Self::Reserved => "reserved",
-            Self::Msi => "msi",
+            Self::Msi | Self::SoftwareMsi => "msi",
         }
     }
 
@@ -258,6 +261,13 @@ pub struct ReservedRegion {
     pub last: DeviceAddr,
     /// Type of the region.
     pub kind: RegionKind,
+}
+
+impl ReservedRegion {
+    /// That for the doorbells of a device that sends messages, at the addresses of Linux's drivers for Arm's SMMUs
+    /// (`MSI_IOVA_BASE`, `MSI_IOVA_LENGTH`).
+    pub(crate) const DOORBELLS: Self =
+        Self { first: DeviceAddr(0x800_0000), last: DeviceAddr(0x80f_ffff), kind: RegionKind::SoftwareMsi };
 }
 
 /// DMA properties of a device.

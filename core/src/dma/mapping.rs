@@ -251,6 +251,14 @@ pub(super) struct NewMapping<'c> {
 impl NewMapping<'_> {
     /// Transfers the memory to the device and pushes the mapping onto the ledger.
     pub(super) fn begin(self, dev: Bound<'_>, reservation: Reservation) -> (Arc<Mapping>, EntryId) {
+        let entry = self.hold();
+        let mapping = Arc::clone(&entry.mapping);
+        let id = dev.state.push_reserved(reservation, dev.tag, entry);
+        (mapping, id)
+    }
+
+    /// Transfers the memory to the device. Whoever has the entry releases it.
+    pub(super) fn hold(self) -> MappingEntry {
         let Self { context, kind, direction, attrs, span, pieces } = self;
         let mapping = Arc::new(Mapping {
             context: Arc::clone(context),
@@ -287,8 +295,7 @@ impl NewMapping<'_> {
         for piece in mapping.pieces.as_slice() {
             machine.check_dma(|| Op::Map { record: mapping.record(piece), checked: true });
         }
-        let id = dev.state.push_reserved(reservation, dev.tag, MappingEntry { mapping: Arc::clone(&mapping), pins });
-        (mapping, id)
+        MappingEntry { mapping, pins }
     }
 }
 

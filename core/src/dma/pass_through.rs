@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::Ioas;
+use crate::addr::PhysAddr;
 use crate::binding::{BindingState, Bound, TrackedRundown};
 use crate::env::{Instant, Job};
 use crate::event::EventKind;
@@ -41,6 +42,12 @@ impl PassThroughOwner<'_> {
     /// Reset of the device, which a user's state does not survive; `None` when nothing resets it.
     pub fn device_reset(&self) -> Option<DeviceReset> {
         DeviceReset::of(self.state)
+    }
+
+    /// Registers of the device that are the core's, and that no user may access: the table of MSI-X, with which a device could be
+    /// told to write anywhere.
+    pub fn hidden_registers(&self) -> Option<(PhysAddr, u64)> {
+        self.state.device().bus()?.messages().table
     }
 
     /// Opens the device for the pass-through owner `owner`, until the guard is dropped or the device is unbound.

@@ -19,6 +19,12 @@ pub enum VectorError {
         /// Name of the device.
         device: Arc<str>,
     },
+    /// They belong to a devres group, and are requested by another one's handle.
+    #[error("the vectors of {device} belong to a devres group: request them by its handle")]
+    OtherGroup {
+        /// Name of the device.
+        device: Arc<str>,
+    },
     /// There are fewer than needed.
     #[error(
         "{device} needs {min} vectors: it has {msi_x} by MSI-X, {msi} by MSI and {lines} lines, and the target gave {given} of its messages"

@@ -225,6 +225,20 @@ impl Domain {
         true
     }
 
+    /// Claims the first page of `place`, a reserved region, that nobody has claimed and that is in none of `others`.
+    pub(super) fn claim_page(&self, place: &ReservedRegion, others: &[ReservedRegion]) -> Option<Range> {
+        let mut fixed = self.fixed.lock();
+        let others = Pages::of(others, |_| true);
+        let pages = (place.first.0..place.last.0).step_by(PAGE_SIZE as usize).map(DeviceAddr);
+        let is_free = |iova: &DeviceAddr| {
+            let page = iova.0 / PAGE_SIZE;
+            !others.touch(*iova, PAGE_SIZE) && !fixed.is_mapped(&Pages::run(page, page + 1))
+        };
+        let range = Range { iova: pages.into_iter().find(is_free)?, len: PAGE_SIZE };
+        fixed.mapped.entry(range.iova).or_default().push(range.len);
+        Some(range)
+    }
+
     /// Pages of IOVA space in use, without those that are kept for later maps.
     pub fn iova_in_use(&self) -> u64 {
         self.iova.in_use().saturating_sub(self.kept_pages())

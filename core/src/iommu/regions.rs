@@ -185,8 +185,14 @@ impl Regions {
 
     /// Pages that are reserved in a domain of this kind.
     pub(super) fn holes(&self, kind: DomainKind) -> Pages {
-        // A pass-through owner has taken the device over and may use relaxable regions.
-        Pages::of(self.all(), |k| kind != DomainKind::Unmanaged || k != RegionKind::DirectRelaxable)
+        let unmanaged = kind == DomainKind::Unmanaged;
+        Pages::of(self.all(), |k| match k {
+            // A pass-through owner has taken the device over and may use relaxable regions.
+            RegionKind::DirectRelaxable => !unmanaged,
+            // Elsewhere doorbells get addresses as all else does.
+            RegionKind::SoftwareMsi => unmanaged,
+            RegionKind::Direct | RegionKind::Reserved | RegionKind::Msi => true,
+        })
     }
 
     /// Access rights of the mapped regions.

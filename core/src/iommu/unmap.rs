@@ -14,6 +14,7 @@ use super::lazy::{QUEUE_TIME, Queue};
 use super::unconfirmed::Range;
 use super::{Domain, DomainKind, Gather, IommuError, MapError};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
+use crate::description::ReservedRegion;
 use crate::dma::check::Op;
 use crate::dma::{PagePins, PinState, Unreachable, release_all};
 use crate::env::Instant;
@@ -493,6 +494,25 @@ impl Domain {
         if !self.claim_fixed(range) {
             return Err(FixedError::Reserved);
         }
+        self.map_claimed(range, phys, prot)
+    }
+
+    /// Maps the page of a doorbell at the first page of `place` that has no other, and that is in none of `others`. The error has
+    /// the page.
+    pub(crate) fn map_doorbell(
+        &self,
+        place: &ReservedRegion,
+        others: &[ReservedRegion],
+        phys: crate::addr::PhysAddr,
+        prot: super::Prot,
+    ) -> Result<Range, (Range, FixedError)> {
+        let none = Range { iova: place.first, len: PAGE_SIZE };
+        let range = self.claim_page(place, others).ok_or((none, FixedError::Reserved))?;
+        self.map_claimed(range, phys, prot).map(|()| range).map_err(|error| (range, error))
+    }
+
+    /// Maps a range that was claimed; on an error the claim has ended, unless some IOMMU may have a part of it.
+    fn map_claimed(&self, range: Range, phys: crate::addr::PhysAddr, prot: super::Prot) -> Result<(), FixedError> {
         // Held over check and map: an unmap registers its ranges under this lock before it changes the table.
         let unconfirmed = self.unconfirmed.lock();
         let mapped = match unconfirmed.first_overlap(range) {

@@ -14,6 +14,7 @@ use crate::claim::{Provider, Subject};
 use crate::device::Resource;
 use crate::driver::ProbeError;
 use crate::env::{EnvError, IrqControl, Trigger};
+use crate::error::VectorError;
 use crate::event::Outcome;
 use crate::sync::Delivering;
 use crate::system::System;
@@ -139,7 +140,11 @@ impl IrqTable {
     /// Resolves the device's interrupt number `index`.
     pub(crate) fn line_request(dev: Bound<'_>, index: usize) -> Result<LineRequest, ResourceError> {
         if let Some(vectors) = dev.state.slots.get::<VectorLines>() {
-            let line = vectors.0.get(index).ok_or(ResourceError::Absent { kind: "vector", index })?;
+            let line = vectors.lines.get(index).ok_or(ResourceError::Absent { kind: "vector", index })?;
+            if !dev.state.ledger.is_inside(dev.tag, vectors.tag) {
+                let device = dev.state.device().name().into();
+                return Err(ResourceError::Vectors(Box::new(VectorError::OtherGroup { device })));
+            }
             return Ok(LineRequest {
                 trigger: Trigger::EdgeRising,
                 subject: Subject::Interrupt { controller: None, line: line.0 },

@@ -2,12 +2,16 @@
 
 use alloc::vec::Vec;
 
-use crate::binding::{BindingState, ResourceError};
+use crate::binding::{BindingState, GroupTag, ResourceError};
 use crate::env::IrqLine;
 use crate::sync::SpinLock;
 
 /// Lines of a binding's vectors, which take the place of the interrupts that its description has.
-pub(crate) struct VectorLines(pub(crate) Vec<IrqLine>);
+pub(crate) struct VectorLines {
+    pub(crate) lines: Vec<IrqLine>,
+    /// Devres group of the vectors, in which their handlers are: these must not outlive them.
+    pub(crate) tag: GroupTag,
+}
 
 /// Number of the binding's requests, by vector; of a pin all are one. Held while a source is switched.
 #[derive(Default)]

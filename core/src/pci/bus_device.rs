@@ -14,7 +14,7 @@ use super::{Capability, ConfigSpace, Function, FunctionId, Header, Isolation, Sp
 use crate::addr::PhysAddr;
 use crate::bus::{BusDevice, BusError, MessageKind, Messages};
 use crate::context::SystemClock;
-use crate::description::{BusKind, DeviceDesc, PciIdentity, Resource, Supplier, SupplierKind, Unmet};
+use crate::description::{BusKind, DeviceDesc, PciIdentity, ReservedRegion, Resource, Supplier, SupplierKind, Unmet};
 use crate::env::{Env, IoError, Width};
 use crate::sync::{Mutex, SpinLock};
 
@@ -54,6 +54,9 @@ impl Function {
         desc.dma = host.dma.clone();
         // Those are the host bridge's own.
         desc.dma.reserved.clear();
+        if self.msi.is_some() || self.msi_x.is_some() {
+            desc.dma.reserved.push(ReservedRegion::DOORBELLS);
+        }
         let stream = |id: u16| host.requester_stream(id.into());
         let without = isolation.requesters(self.at).find(|id| stream(*id).is_none());
         let any = isolation.requesters(self.at).any(|id| host.maps_requester(id.into()));
@@ -249,10 +252,14 @@ impl BusFunction {
 
     /// Sets what was kept again, and what the core wants by now, which may be less than before the reset.
     fn end_reset(&self) -> Result<bool, BusError> {
-        let wanted = self.command.lock();
-        let ours = reg::BUS_MASTER | reg::NO_PIN;
-        self.kept.restore()?;
-        self.change_command(*wanted & ours, ours & !*wanted)?;
+        {
+            let wanted = self.command.lock();
+            let ours = reg::BUS_MASTER | reg::NO_PIN;
+            self.kept.restore()?;
+            self.change_command(*wanted & ours, ours & !*wanted)?;
+        }
+        // After that: a table of messages is in the registers, which it answers again.
+        self.messages.restore()?;
         Ok(true)
     }
 }
@@ -286,10 +293,13 @@ impl BusDevice for BusFunction {
     }
 
     fn enable_messages(&self, kind: MessageKind, messages: &[(u64, u32)], env: &dyn Env) -> Result<(), BusError> {
+        // A reset writes them again.
+        let _no_reset = self.resetting.lock();
         self.messages.enable(kind, messages, env)
     }
 
     fn disable_messages(&self) -> Result<(), BusError> {
+        let _no_reset = self.resetting.lock();
         self.messages.disable()
     }
 

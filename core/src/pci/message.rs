@@ -1,6 +1,7 @@
 //! Messages of one function: MSI and MSI-X (*PCI Local Bus Specification* 3.0, 6.8).
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use super::bus_device::cpu_address;
 use super::{ConfigSpace, Function, FunctionId, Msi, MsiX, Window};
@@ -8,6 +9,7 @@ use crate::addr::PhysAddr;
 use crate::bus::{BusError, MessageKind, Messages};
 use crate::env::{Env, Io, IoError, Width};
 use crate::sync::SpinLock;
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// MSI control: enabled; where the number of messages that are enabled is, as a power of two.
 const MSI_ENABLE: u32 = 1;
@@ -27,14 +29,23 @@ pub(super) struct MessageRegisters {
     /// With the table's address, where the CPU reaches it.
     msi_x: Option<(MsiX, PhysAddr)>,
     /// What is enabled. Held while masks are changed.
-    enabled: SpinLock<Option<Enabled>>,
+    enabled: SpinLock<Option<Arc<Enabled>>>,
 }
 
 /// Messages that are enabled.
-enum Enabled {
+struct Enabled {
+    way: Way,
+    /// Address and data of each.
+    messages: Vec<(u64, u32)>,
+    /// Masks, as they are wanted: a reset forgets those of the function. Changed under the lock, so relaxed.
+    masked: Vec<AtomicBool>,
+}
+
+/// Registers of messages that are enabled.
+enum Way {
     Msi(Msi),
-    /// The table.
-    MsiX(Arc<dyn Io>),
+    /// With the table.
+    MsiX(MsiX, Arc<dyn Io>),
 }
 
 impl MessageRegisters {
@@ -58,6 +69,7 @@ impl MessageRegisters {
             msi: self.msi.map_or(0, |msi| msi.vectors.into()),
             wide: self.msi.is_some_and(|msi| msi.wide),
             msi_x: self.msi_x.map_or(0, |(msi_x, _)| msi_x.vectors.into()),
+            table: self.msi_x.map(|(msi_x, table)| (table, u64::from(msi_x.vectors) * ENTRY)),
         }
     }
 
@@ -83,22 +95,47 @@ impl MessageRegisters {
     }
 
     pub(super) fn enable(&self, kind: MessageKind, messages: &[(u64, u32)], env: &dyn Env) -> Result<(), BusError> {
-        // Without the lock: the table is mapped, which may sleep, and is long. Nobody masks before it is there.
-        let enabled = match (kind, self.msi, self.msi_x) {
-            (MessageKind::Msi, Some(msi), _) => self.enable_msi(msi, messages)?,
-            (MessageKind::MsiX, _, Some((msi_x, table))) => self.enable_msi_x(msi_x, table, messages, env)?,
-            _ => return Err(BusError::Busy),
+        let way = match (kind, self.msi, self.msi_x) {
+            (MessageKind::Msi, Some(msi), _) => {
+                let wide = msi.wide || messages.iter().all(|(address, _)| *address <= u32::MAX.into());
+                Some(Way::Msi(msi)).filter(|_| wide && !messages.is_empty() && messages.len() <= msi.vectors.into())
+            }
+            (MessageKind::MsiX, _, Some((msi_x, table))) if messages.len() <= msi_x.vectors.into() => {
+                let len = u64::from(msi_x.vectors) * ENTRY;
+                Some(Way::MsiX(msi_x, env.map_io(table, len).map_err(|_| BusError::Gone)?))
+            }
+            _ => None,
         };
+        let masked = messages.iter().map(|_| AtomicBool::new(true)).collect();
+        let enabled = Arc::new(Enabled { way: way.ok_or(BusError::Busy)?, messages: messages.into(), masked });
+        // Without the lock: a table is long. Nobody masks before it is there.
+        self.program(&enabled)?;
         *self.enabled.lock() = Some(enabled);
         Ok(())
     }
 
-    fn enable_msi(&self, msi: Msi, messages: &[(u64, u32)]) -> Result<Enabled, BusError> {
-        let first = messages.first().ok_or(BusError::Busy)?;
-        let fits = messages.len() <= msi.vectors.into() && (msi.wide || first.0 <= u32::MAX.into());
-        if !fits {
-            return Err(BusError::Busy);
+    /// Enables again what a reset has switched off, with the masks as they are wanted.
+    pub(super) fn restore(&self) -> Result<(), BusError> {
+        let Some(enabled) = self.enabled.lock().clone() else { return Ok(()) };
+        self.program(&enabled)?;
+        for index in 0..enabled.masked.len() {
+            // Under the lock, so that a mask that is changed meanwhile is not undone.
+            let _same = self.enabled.lock();
+            self.write_mask(&enabled, index)?;
         }
+        Ok(())
+    }
+
+    /// Writes `enabled` with all masked, where the function can mask.
+    fn program(&self, enabled: &Enabled) -> Result<(), BusError> {
+        match &enabled.way {
+            Way::Msi(msi) => self.program_msi(*msi, &enabled.messages),
+            Way::MsiX(msi_x, table) => self.program_msi_x(*msi_x, &**table, &enabled.messages),
+        }
+    }
+
+    fn program_msi(&self, msi: Msi, messages: &[(u64, u32)]) -> Result<(), BusError> {
+        let first = messages.first().ok_or(BusError::Busy)?;
         self.set_control(msi.at, 0, MSI_ENABLE | 7 << MSI_COUNT)?;
         self.write(msi.at + 4, Width::W32, first.0 as u32)?;
         if msi.wide {
@@ -108,26 +145,14 @@ impl MessageRegisters {
         if let Some(mask) = msi.mask() {
             self.write(mask, Width::W32, u32::MAX)?;
         }
-        self.set_control(msi.at, MSI_ENABLE | messages.len().ilog2() << MSI_COUNT, 0)?;
-        Ok(Enabled::Msi(msi))
+        self.set_control(msi.at, MSI_ENABLE | messages.len().ilog2() << MSI_COUNT, 0)
     }
 
-    fn enable_msi_x(
-        &self,
-        msi_x: MsiX,
-        table: PhysAddr,
-        messages: &[(u64, u32)],
-        env: &dyn Env,
-    ) -> Result<Enabled, BusError> {
-        if messages.len() > msi_x.vectors.into() {
-            return Err(BusError::Busy);
-        }
-        let len = u64::from(msi_x.vectors) * ENTRY;
-        let registers = env.map_io(table, len).map_err(|_| BusError::Gone)?;
+    fn program_msi_x(&self, msi_x: MsiX, table: &dyn Io, messages: &[(u64, u32)]) -> Result<(), BusError> {
         // All are masked while the table is written, and then each by itself.
         self.set_control(msi_x.at, X_ENABLE | X_MASK, 0)?;
         let write =
-            |offset, value: u32| registers.write(offset, Width::W32, value.into()).map_err(|_: IoError| BusError::Gone);
+            |offset, value: u32| table.write(offset, Width::W32, value.into()).map_err(|_: IoError| BusError::Gone);
         for n in 0..u64::from(msi_x.vectors) {
             write(n * ENTRY + ENTRY_CONTROL, 1)?;
         }
@@ -137,9 +162,8 @@ impl MessageRegisters {
             }
         }
         // The table's writes have arrived before the mask of all ends.
-        registers.read(ENTRY_CONTROL, Width::W32).map_err(|_: IoError| BusError::Gone)?;
-        self.set_control(msi_x.at, X_ENABLE, X_MASK)?;
-        Ok(Enabled::MsiX(registers))
+        table.read(ENTRY_CONTROL, Width::W32).map_err(|_: IoError| BusError::Gone)?;
+        self.set_control(msi_x.at, X_ENABLE, X_MASK)
     }
 
     /// Switches both kinds off, also what firmware has left on.
@@ -154,22 +178,29 @@ impl MessageRegisters {
 
     pub(super) fn set_masked(&self, index: usize, masked: bool) -> Result<(), BusError> {
         let enabled = self.enabled.lock();
-        match &*enabled {
-            Some(Enabled::Msi(msi)) => {
-                let Some(mask) = msi.mask().filter(|_| index < 32) else { return Ok(()) };
-                let old = self.read(mask, Width::W32)?;
-                let bit = 1 << index;
-                self.write(mask, Width::W32, if masked { old | bit } else { old & !bit })?;
+        let Some(enabled) = &*enabled else { return Ok(()) };
+        let Some(wanted) = enabled.masked.get(index) else { return Ok(()) };
+        wanted.store(masked, Ordering::Relaxed);
+        self.write_mask(enabled, index)
+    }
+
+    /// Writes the mask of one message; the lock is held.
+    fn write_mask(&self, enabled: &Enabled, index: usize) -> Result<(), BusError> {
+        let is_masked = |at: usize| enabled.masked.get(at).is_none_or(|masked| masked.load(Ordering::Relaxed));
+        match &enabled.way {
+            Way::Msi(msi) => {
+                let Some(mask) = msi.mask() else { return Ok(()) };
+                let bits = (0..32).filter(|at| is_masked(*at)).fold(0, |bits, at| bits | 1 << at);
+                self.write(mask, Width::W32, bits)?;
                 // Read back: no message comes after this.
                 self.read(mask, Width::W32).map(drop)
             }
-            Some(Enabled::MsiX(table)) => {
+            Way::MsiX(_, table) => {
                 let control = index as u64 * ENTRY + ENTRY_CONTROL;
                 let gone = |_: IoError| BusError::Gone;
-                table.write(control, Width::W32, masked.into()).map_err(gone)?;
+                table.write(control, Width::W32, is_masked(index).into()).map_err(gone)?;
                 table.read(control, Width::W32).map(drop).map_err(gone)
             }
-            None => Ok(()),
         }
     }
 }

@@ -8,6 +8,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 
 use bindery::dma::PassThroughHost;
@@ -43,6 +44,8 @@ struct State {
     /// Flags set by interrupts, by interrupt index.
     flags: BTreeMap<usize, Arc<AtomicBool>>,
     pending: BTreeSet<Trigger>,
+    /// Interrupts by message that nobody was told of: they do not repeat.
+    missed: BTreeSet<usize>,
     /// A thread that calls pending callbacks was requested or runs.
     active: bool,
     /// The running callback, and the time at which it was called.
@@ -89,13 +92,34 @@ impl Callbacks {
         Self::trigger(this, Trigger::Request)
     }
 
-    /// Signals interrupt `index`.
-    pub(super) fn interrupt(this: &Arc<Self>, index: usize) {
+    /// Signals interrupt `index`. One that does `not_repeat` is remembered if nobody is told of it.
+    pub(super) fn interrupt(this: &Arc<Self>, index: usize, not_repeat: bool) {
         let flag = this.state.lock().flags.get(&index).cloned();
-        if let Some(flag) = flag {
+        if let Some(flag) = &flag {
             flag.store(true, Ordering::Release);
         }
-        Self::trigger(this, Trigger::Interrupt(index));
+        let called = Self::trigger(this, Trigger::Interrupt(index));
+        if not_repeat && !called && flag.is_none() {
+            this.state.lock().missed.insert(index);
+        }
+    }
+
+    /// Signals interrupt `index` if it was missed.
+    pub(super) fn unmasked(this: &Arc<Self>, index: usize) {
+        let missed = this.state.lock().missed.remove(&index);
+        if missed {
+            Self::interrupt(this, index, true);
+        }
+    }
+
+    /// Forgets what is about interrupts: other ones take their places. Returns the callbacks, which are to be dropped outside the
+    /// door.
+    pub(super) fn forget_interrupts(&self) -> Vec<Callback> {
+        let mut s = self.state.lock();
+        s.flags.clear();
+        s.missed.clear();
+        s.pending.retain(|due| *due == Trigger::Request);
+        s.callbacks.extract_if(.., |due, _| *due != Trigger::Request).map(|(_, callback)| callback).collect()
     }
 
     fn trigger(this: &Arc<Self>, due: Trigger) -> bool {

@@ -1,10 +1,14 @@
 //! Errors of the pass-through owner's users.
 
+use alloc::boxed::Box;
+
 use bindery::addr::DeviceAddr;
+use bindery::binding::ResourceError;
 use bindery::dma::IoasError;
 use bindery::env::IoError;
 use bindery::iommu::{GroupError, MapError};
 use bindery::power::SupplyError;
+use bindery::vectors::VectorKind;
 
 /// Failure to open a device.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -18,6 +22,9 @@ pub enum OpenError {
     /// The device could not be reset after its last user, nor now.
     #[error("the device could not be reset after its last user: {0}")]
     NotReset(SupplyError),
+    /// The device's interrupts cannot be requested.
+    #[error("its interrupts: {0}")]
+    Interrupts(Box<ResourceError>),
     /// Another owner has a device of the same IOMMU group open, or the unmap of its mappings is not confirmed.
     #[error(transparent)]
     Group(#[from] GroupError),
@@ -35,6 +42,23 @@ pub enum VfioError {
     /// There is no such interrupt.
     #[error("no interrupt {0}")]
     NoIrq(usize),
+    /// The device has not as many interrupts of this kind, or none were asked for. Nothing has changed.
+    #[error("{count} interrupts by {kind}: the device has {has}")]
+    NoVectors {
+        /// Kind of signal.
+        kind: VectorKind,
+        /// Number that the user asked for.
+        count: usize,
+        /// Number that the device has.
+        has: usize,
+    },
+    /// The interrupts cannot be requested, for example because the target has no more messages. The device signals none until
+    /// others are chosen.
+    #[error("its interrupts: {0}")]
+    Interrupts(Box<ResourceError>),
+    /// The kind of signal cannot be changed from the handler of an interrupt, where callbacks run if the host has no thread for them.
+    #[error("the handler of an interrupt cannot change how the device signals interrupts")]
+    InHandler,
     /// The register access failed.
     #[error(transparent)]
     Io(#[from] IoError),

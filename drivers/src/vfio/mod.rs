@@ -1,7 +1,8 @@
 //! The pass-through owner: gives a whole device to a user outside the kernel (a guest, a user-space process).
 //!
 //! [`Vfio`] takes platform devices with a reset line, [`VfioPci`] functions behind a PCI host bridge that can be reset by themselves, or with
-//! a bus on which nobody else has a device; a user of a function has its memory BARs and its interrupt pin, and no configuration space, so it sends no messages.
+//! a bus on which nobody else has a device. A user of a function has its memory BARs, and its interrupt pin or its messages (MSI, MSI-X),
+//! which the host sets up. It has no configuration space, and no table of MSI-X.
 //!
 //! It binds through `driver_override` only. While it holds the device, nobody else can use the device's IOMMU group
 //! (P7), and the group's devices are open for one owner, who has an identity ([`OwnerId`]). One user at a time opens a
@@ -14,27 +15,31 @@
 
 mod callbacks;
 mod error;
+mod interrupts;
 mod session;
 mod shared;
 
 pub use error::{OpenError, VfioError};
 pub use session::Session;
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use bindery::addr::PhysAddr;
 use bindery::binding::{Bound, ResourceError};
 use bindery::device::Resource;
 use bindery::dma::PassThroughOwner;
-use bindery::driver::{Client, DmaOwner, Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
+use bindery::driver::{Client, DmaOwner, Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::iommu::OwnerId;
 use bindery::machine::SystemClock;
 use bindery::power::SupplyError;
 use bindery::sync::pause;
 use callbacks::Callbacks;
-use shared::Shared;
+use interrupts::Interrupts;
+use shared::{Region, Shared};
 
 /// Default time that a user gets to release a device.
 pub const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,6 +77,7 @@ pub struct Device<'b> {
     owner: PassThroughOwner<'b>,
     clock: SystemClock,
     shared: Arc<Shared>,
+    interrupts: Interrupts<'b>,
     release_timeout: Duration,
 }
 
@@ -82,7 +88,8 @@ impl Vfio {
     ///
     /// When the device has a user, is being taken back, could not be reset, or its group has another owner.
     pub fn open(client: &Client<Self>) -> Result<Session, OpenError> {
-        client.call(|device| device.open(None)).unwrap_or(Err(OpenError::Leaving))
+        let session = client.call(|device| device.open(None)).unwrap_or(Err(OpenError::Leaving))?;
+        Ok(session.controlled_by(Arc::new(client.clone())))
     }
 
     /// Opens the device for `owner`, for example a guest. The devices of an IOMMU group have one owner at a time: an open by
@@ -93,7 +100,8 @@ impl Vfio {
     ///
     /// As [`open`](Self::open).
     pub fn open_as(client: &Client<Self>, owner: &OwnerId) -> Result<Session, OpenError> {
-        client.call(|device| device.open(Some(owner))).unwrap_or(Err(OpenError::Leaving))
+        let session = client.call(|device| device.open(Some(owner))).unwrap_or(Err(OpenError::Leaving))?;
+        Ok(session.controlled_by(Arc::new(client.clone())))
     }
 }
 
@@ -104,7 +112,8 @@ impl VfioPci {
     ///
     /// As [`Vfio::open`].
     pub fn open(client: &Client<Self>) -> Result<Session, OpenError> {
-        client.call(|device| device.open(None)).unwrap_or(Err(OpenError::Leaving))
+        let session = client.call(|device| device.open(None)).unwrap_or(Err(OpenError::Leaving))?;
+        Ok(session.controlled_by(Arc::new(client.clone())))
     }
 
     /// As [`Vfio::open_as`].
@@ -113,7 +122,8 @@ impl VfioPci {
     ///
     /// As [`Vfio::open`].
     pub fn open_as(client: &Client<Self>, owner: &OwnerId) -> Result<Session, OpenError> {
-        client.call(|device| device.open(Some(owner))).unwrap_or(Err(OpenError::Leaving))
+        let session = client.call(|device| device.open(Some(owner))).unwrap_or(Err(OpenError::Leaving))?;
+        Ok(session.controlled_by(Arc::new(client.clone())))
     }
 }
 
@@ -125,21 +135,17 @@ impl<'b> Device<'b> {
         // Without a reset the next user would get the device in the state that the last one left (P12).
         let reset = owner.device_reset().ok_or(ProbeError::Device(NO_RESET))?;
         let mut regions = Vec::new();
-        let mut interrupts = 0;
+        let hidden = owner.hidden_registers();
         for resource in &dev.desc().resources {
-            match resource {
-                Resource::Mem { .. } => regions.push(dev.mmio(regions.len())?.handle()),
-                Resource::Irq { .. } | Resource::IrqBehind { .. } => interrupts += 1,
-            }
+            let Resource::Mem { base, len } = resource else { continue };
+            let inside = |(at, bytes): (PhysAddr, u64)| {
+                let from = at.0.checked_sub(base.0).filter(|from| from < len)?;
+                Some(from..from.saturating_add(bytes))
+            };
+            regions.push(Region { registers: dev.mmio(regions.len())?.handle(), hidden: hidden.and_then(inside) });
         }
         let shared = Shared::new(owner.host(), regions, reset, ioas);
-        for index in 0..interrupts {
-            let user = Arc::clone(&shared);
-            // All of it is for task context: the user's callbacks are in a table under a lock.
-            let irq = dev.request_threaded_irq(index, || IrqReturn::WakeThread, move || user.trigger(index))?;
-            irq.mask();
-            shared.add_irq(irq.handle());
-        }
+        let interrupts = Interrupts::new(*dev, &shared)?;
         dev.mark_quiesced(shared.reset.reset().map_err(|error| match error {
             SupplyError::NoSuchLine => ProbeError::Device(NO_RESET),
             SupplyError::Bus(_) => ProbeError::Device("its bus could not reset it"),
@@ -147,7 +153,7 @@ impl<'b> Device<'b> {
             SupplyError::Held(_) => ResourceError::NotReset(error).into(),
             _ => ProbeError::Device("the reset line does not answer"),
         })?);
-        Ok(Self { clock: dev.system_clock(), owner, shared, release_timeout: driver.release_timeout })
+        Ok(Self { clock: dev.system_clock(), owner, shared, interrupts, release_timeout: driver.release_timeout })
     }
 
     /// Asks the user for the device, and waits up to the deadline.
@@ -190,7 +196,10 @@ impl<'b> Device<'b> {
         }
         let alone = || OwnerId::new(&format!("the user of {}", self.shared.device()));
         let owner = owner.cloned().unwrap_or_else(alone);
-        Shared::open(&self.shared, self.owner.hold_group(&owner)?)
+        let session = Shared::open(&self.shared, self.owner.hold_group(&owner)?)?;
+        // Dropped on an error, which closes it.
+        self.interrupts.use_lines().map_err(|error| OpenError::Interrupts(Box::new(error)))?;
+        Ok(session)
     }
 }
 

@@ -8,9 +8,11 @@ use bindery::dma::DmaMemory;
 use bindery::env::Width;
 use bindery::iommu::Prot;
 use bindery::sync::atomic::AtomicBool;
+use bindery::vectors::VectorKind;
 
 use super::VfioError;
 use super::callbacks::{Callback, Callbacks};
+use super::interrupts::Control;
 use super::shared::Shared;
 
 /// One user's access to a device. It may outlive the binding: when the host has taken the device back, every operation
@@ -31,6 +33,12 @@ impl Session {
         Self { shared, callbacks, id }
     }
 
+    /// Gives the session the binding, for what needs it.
+    pub(super) fn controlled_by(self, control: Arc<dyn Control>) -> Self {
+        self.shared.set_control(self.id, control);
+        self
+    }
+
     /// Name of the device on the host.
     pub fn device(&self) -> &str {
         self.shared.device()
@@ -43,10 +51,11 @@ impl Session {
 
     /// Size of region `index` in bytes.
     pub fn region_size(&self, index: usize) -> Option<u64> {
-        self.shared.regions.get(index).map(bindery::binding::MmioHandle::size)
+        self.shared.regions.get(index).map(|region| region.registers.size())
     }
 
-    /// Reads a register at `offset` bytes in region `index`.
+    /// Reads a register at `offset` bytes in region `index`. The table of MSI-X is the host's: it reads as ones, and writes to it do
+    /// nothing.
     ///
     /// # Errors
     ///
@@ -68,13 +77,45 @@ impl Session {
         })
     }
 
-    /// Number of interrupts.
+    /// Number of interrupts that the device signals: those of the kind that [`signal_by`](Self::signal_by) has chosen, else its lines.
     pub fn irqs(&self) -> usize {
         self.shared.irqs()
     }
 
-    /// Calls `trigger` each time that interrupt `index` fires. The line is then masked until
-    /// [`set_masked`](Self::set_masked) unmasks it.
+    /// Number of interrupts that the device can signal by `kind`; 0 once the device was taken back.
+    pub fn interrupts(&self, kind: VectorKind) -> usize {
+        self.inside("a question for interrupts", |s| Ok(s.control()?.count(kind))).unwrap_or(0)
+    }
+
+    /// Has the device signal `count` interrupts by `kind` and no other ones: by messages, or by its lines (a function's pin), as a new
+    /// session begins. The host writes the device's registers for that. All are masked, and have neither callback nor flag.
+    ///
+    /// ```no_run
+    /// # fn f(session: bindery_drivers::vfio::Session) -> Result<(), bindery_drivers::vfio::VfioError> {
+    /// use bindery::vectors::VectorKind;
+    /// let count = session.interrupts(VectorKind::Msi).min(4);
+    /// session.signal_by(VectorKind::Msi, count)?;
+    /// for index in 0..count {
+    ///     session.on_interrupt(index, move || println!("interrupt {index}"))?;
+    ///     session.set_masked(index, false)?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`VfioError::NoVectors`] when the device has fewer, and as before then; [`VfioError::Interrupts`] when the target has fewer or
+    /// another step fails: then the device signals none. [`VfioError::InHandler`] in a callback, if the host has no thread for
+    /// callbacks.
+    #[track_caller]
+    pub fn signal_by(&self, kind: VectorKind, count: usize) -> Result<(), VfioError> {
+        let forgotten = self.inside("a change of interrupts", |s| s.control()?.signal_by(kind, count, &self.callbacks));
+        // Dropped outside the door: a destructor that never returns blocks this user only.
+        forgotten.map(drop)
+    }
+
+    /// Calls `trigger` each time that interrupt `index` fires. A line is then masked until
+    /// [`set_masked`](Self::set_masked) unmasks it; a message is not.
     ///
     /// The callbacks of a session are called one at a time, on a thread of their own
     /// ([`Env::spawn`](bindery::env::Env::spawn)), which holds no lock of the host: one that blocks or panics affects only
@@ -119,7 +160,13 @@ impl Session {
     pub fn set_masked(&self, index: usize, masked: bool) -> Result<(), VfioError> {
         self.inside("a mask of an interrupt", |s| {
             let irq = s.irq(index).ok_or(VfioError::NoIrq(index))?;
-            if irq.set_masked(masked) { Ok(()) } else { Err(VfioError::Revoked) }
+            if !irq.set_masked(masked) {
+                return Err(VfioError::Revoked);
+            }
+            if !masked {
+                Callbacks::unmasked(&self.callbacks, index);
+            }
+            Ok(())
         })
     }
 

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use bindery::device::{DeviceDesc, Nodes, Supplier, SupplierKind};
+use bindery::env::Env;
 use bindery::firmware::fdt;
 use bindery::iommu::Grouping;
-use bindery::machine::{Handle, Policy};
+use bindery::machine::{Handle, Machine, Policy};
 use bindery_drivers::pci_host::PciHost;
 use bindery_sim::mmu::{Mmu, MmuDriver};
 use bindery_sim::virt::{self, Virt};
@@ -30,10 +31,20 @@ pub fn rig(virt: Virt) -> Rig {
 
 /// With the first `edu` as stream 0 of an IOMMU, and the drivers that `register` adds.
 pub fn translated(virt: Virt, register: impl FnOnce(&Handle)) -> (Rig, Arc<Mmu>) {
+    translated_on(virt, |board| board, register)
+}
+
+/// As [`translated`], on the env that `env` makes of the board.
+pub fn translated_on(
+    virt: Virt,
+    env: impl FnOnce(Arc<dyn Env>) -> Arc<dyn Env>,
+    register: impl FnOnce(&Handle),
+) -> (Rig, Arc<Mmu>) {
     let mmu = Mmu::new("mmu", Grouping::PerStream);
     let board = virt.behind(&mmu).build();
     board.keep_events(1 << 16);
-    let machine = board.machine(Policy::default());
+    let env = env(Arc::clone(&board) as _);
+    let machine = Machine::with_instrument(env, Policy::default(), Arc::clone(&board) as _);
     machine.register(MmuDriver([("mmu".to_owned(), Arc::clone(&mmu))].into()));
     let mut desc = DeviceDesc::new("mmu");
     desc.compatible.push("test,mmu".into());

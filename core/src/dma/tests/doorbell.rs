@@ -6,7 +6,9 @@ use alloc::vec::Vec;
 use super::board::TestBoard;
 use crate::addr::{DeviceAddr, PhysAddr};
 use crate::device::{RegionKind, ReservedRegion};
+use crate::binding::UnwindCtx;
 use crate::dma::DmaError;
+use crate::event::Outcome;
 use crate::iommu::{DomainKind, Prot};
 
 const DOORBELL: PhysAddr = PhysAddr(0xfee0_1040);
@@ -16,22 +18,26 @@ fn a_translated_device_writes_to_its_doorbell_by_a_mapping_and_another_one_direc
     let board = TestBoard::translated(DomainKind::Strict);
     let mmu = Arc::clone(&board.mmu);
     board.run(move |dev| {
-        let at = dev.dma().map_doorbell(DOORBELL, false)?;
+        let (at, entry) = dev.dma().map_doorbell(DOORBELL, false)?;
         assert_eq!(mmu.state.lock().unwrap().dma_reachable(at), Some(DOORBELL));
         assert_eq!(mmu.state.lock().unwrap().prot(at), Some(Prot::WRITE | Prot::MMIO));
         assert!(at.0 <= u32::MAX.into());
-        let refused = dev.dma().map_doorbell(PhysAddr(u64::MAX - 1), true);
+        let refused = dev.dma().map_doorbell(PhysAddr(u64::MAX - 1), true).map(drop);
         assert_eq!(refused, Err(DmaError::NotRegisters(PhysAddr(u64::MAX - 1))));
+        let entry = entry.expect("it is mapped");
+        assert_eq!(entry.release(&mut UnwindCtx { bound: dev.state, quiesced: None }), Outcome::Returned);
+        assert_eq!(mmu.state.lock().unwrap().dma_reachable(at), None);
         Ok(Vec::new())
     });
-    assert_eq!(board.mmu.state.lock().unwrap().mapped_pages(), 0, "it goes with the binding");
+    assert_eq!(board.mmu.state.lock().unwrap().mapped_pages(), 0);
     TestBoard::direct().run(|dev| {
         // The device's own engine plays no part, and the address has as many bits as the device says.
         dev.dma().set_mask(24)?;
-        assert_eq!(dev.dma().map_doorbell(DOORBELL, false)?, DeviceAddr(DOORBELL.0));
+        let at = |phys, wide| dev.dma().map_doorbell(phys, wide).map(|(at, entry)| (at, entry.is_some()));
+        assert_eq!(at(DOORBELL, false)?, (DeviceAddr(DOORBELL.0), false));
         let high = PhysAddr(0x12_0000_0040);
-        assert_eq!(dev.dma().map_doorbell(high, true)?, DeviceAddr(high.0));
-        assert_eq!(dev.dma().map_doorbell(high, false), Err(DmaError::Mask(DeviceAddr(u32::MAX.into()))));
+        assert_eq!(at(high, true)?, (DeviceAddr(high.0), false));
+        assert_eq!(at(high, false), Err(DmaError::Mask(DeviceAddr(u32::MAX.into()))));
         Ok(Vec::new())
     });
 }
@@ -43,10 +49,12 @@ fn where_the_iommu_takes_writes_for_interrupts_nothing_is_mapped() {
     let mmu = Arc::clone(&board.mmu);
     assert!(board.bind(move |dev| {
         let before = mmu.state.lock().unwrap().mapped_pages();
-        assert_eq!(dev.dma().map_doorbell(DOORBELL, false)?, DeviceAddr(DOORBELL.0));
+        let (at, entry) = dev.dma().map_doorbell(DOORBELL, false)?;
+        assert_eq!((at, entry.is_some()), (DeviceAddr(DOORBELL.0), false));
         assert_eq!(mmu.state.lock().unwrap().mapped_pages(), before);
-        let outside = dev.dma().map_doorbell(PhysAddr(0xfef0_0040), false)?;
+        let (outside, entry) = dev.dma().map_doorbell(PhysAddr(0xfef0_0040), false)?;
         assert_eq!(mmu.state.lock().unwrap().dma_reachable(outside), Some(PhysAddr(0xfef0_0040)));
+        entry.expect("it is mapped").release(&mut UnwindCtx { bound: dev.state, quiesced: None });
         Ok(Vec::new())
     }));
     board.unbind();

@@ -92,7 +92,7 @@ fn msi_is_written_in_each_of_its_layouts_and_masked_where_it_can_be() {
         let config = Config::new();
         let msi = Msi { at: CAP, vectors: 8, wide, maskable };
         let bus = BusFunction::new(Arc::clone(&config) as _, machine.system_clock(), &function(Some(msi), None), &[]);
-        assert_eq!(bus.messages(), Messages { msi: 8, wide, msi_x: 0 });
+        assert_eq!(bus.messages(), Messages { msi: 8, wide, ..Messages::default() });
         let address = if wide { 0x12_fee0_1000 } else { 0xfee0_1000 };
         let messages: Vec<_> = (0x40..0x44).map(|data| (address, data)).collect();
         bus.enable_messages(MessageKind::Msi, &messages, &*fake).unwrap();
@@ -134,7 +134,7 @@ fn the_table_of_msi_x_is_written_while_all_are_masked() {
     let windows = [Window { space: Space::Memory, bus: TABLE_BUS, phys: PhysAddr(0x5000), len: 0x1000 }];
     let bus =
         BusFunction::new(Arc::clone(&config) as _, machine.system_clock(), &function(None, Some(msi_x)), &windows);
-    assert_eq!(bus.messages(), Messages { msi: 0, wide: false, msi_x: 3 });
+    assert_eq!(bus.messages(), Messages { msi_x: 3, table: Some((PhysAddr(0x5000), 48)), ..Messages::default() });
     let messages = [(0x1_0000_1040, 7), (0x2040, 9)];
     bus.enable_messages(MessageKind::MsiX, &messages, &*fake).unwrap();
     let entry = |n: u64| [0, 4, 8, 12].map(|at| fake.regs.read(n * 16 + at, Width::W32).unwrap());
