@@ -146,9 +146,8 @@ impl<'b> Bound<'b> {
             return Err(refuse(VectorError::InUse { device: device.name().into() }));
         }
         let mut given = 0;
-        let has = |kind| if kinds.contains(&kind) { self.vector_count(kind) } else { 0 };
         for &kind in kinds {
-            let most = has(kind);
+            let most = self.vector_count(kind);
             let (by, count) = match kind {
                 // A power of two: the one that holds all, where the device has it.
                 VectorKind::Msi => (MessageKind::Msi, max.min(1 << 5).next_power_of_two().min(most)),
@@ -169,7 +168,8 @@ impl<'b> Bound<'b> {
                 Err(got) => given = got.max(given),
             }
         }
-        let (msi_x, msi, lines) = (has(VectorKind::MsiX), has(VectorKind::Msi), has(VectorKind::Line));
+        let [msi_x, msi, lines] =
+            [VectorKind::MsiX, VectorKind::Msi, VectorKind::Line].map(|kind| self.vector_count(kind));
         Err(refuse(VectorError::TooFew { device: device.name().into(), min, msi_x, msi, lines, given }))
     }
 
@@ -259,9 +259,9 @@ impl VectorsEntry {
         ctx.bound.system().env().free_vectors(ctx.bound.desc(), &self.vectors);
         let mut outcome = Outcome::Returned;
         for doorbell in self.doorbells {
-            match doorbell.release(ctx) {
-                Outcome::Returned => {}
-                other => outcome = other,
+            let released = doorbell.release(ctx);
+            if released != Outcome::Returned {
+                outcome = released;
             }
         }
         outcome

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use super::board::TestBoard;
 use crate::addr::{DeviceAddr, PhysAddr};
-use crate::device::{RegionKind, ReservedRegion};
 use crate::binding::UnwindCtx;
+use crate::device::{RegionKind, ReservedRegion};
 use crate::dma::DmaError;
 use crate::event::Outcome;
 use crate::iommu::{DomainKind, Prot};
