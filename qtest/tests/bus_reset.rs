@@ -49,7 +49,12 @@ fn reset_with_its_bus(machine: Qemu) {
         assert_eq!(regs.read(CONFIGURE, Width::W32), Ok(0), "its state is gone");
         assert_eq!((registers(), config.read(usb.at, 4, Width::W16).unwrap()), (before.clone(), command));
     }
+    let slot = functions.slot(found.function(PORT).unwrap()).expect("the port has a slot");
+    let state = slot.look().unwrap();
+    assert!(state.occupied && !state.changed, "no device has come or gone: {state:?}");
     target.unplug("usb", PORT).unwrap();
+    let state = slot.look().unwrap();
+    assert!(!state.occupied && state.changed, "{state:?}");
     assert_eq!(device.reset_bus(), Err(BusError::Gone));
     assert_eq!(target.error(), None);
 }

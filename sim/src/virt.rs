@@ -129,7 +129,7 @@ impl Virt {
     /// Makes the board.
     pub fn build(self) -> Arc<Board> {
         let host = FunctionConfig::device((0x1b36, 0x0008), 0x06_0000, 0);
-        let root_port = FunctionConfig::bridge((0x1b36, 0x000c)).with_express(0x54, 4);
+        let root_port = FunctionConfig::bridge((0x1b36, 0x000c)).with_express(0x54, 4).with_slot(0x54);
         let bridge = FunctionConfig::bridge((0x1b36, 0x000e)).with_express(0x40, 7);
         let place = |name, parent, device, config| Function {
             name,

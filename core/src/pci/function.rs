@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::config::reg;
 use super::problem::Fault;
-use super::{Bar, Capability, ConfigSpace, FunctionId, Msi, MsiX, PortKind, bar, capability};
+use super::{Bar, Capability, ConfigSpace, FunctionId, Msi, MsiX, PortKind, bar, capability, slot};
 use crate::env::{IoError, Width};
 
 /// Layout of a function's header.
@@ -39,6 +39,8 @@ pub struct Function {
     pub capabilities: Vec<Capability>,
     /// Type of its PCI Express port; `None` for a conventional function.
     pub port: Option<PortKind>,
+    /// It is a port with a slot, whose device may come and go.
+    pub slot: bool,
     /// MSI, where its capability is whole.
     pub msi: Option<Msi>,
     /// MSI-X, where its table can be reached.
@@ -96,6 +98,7 @@ impl Function {
             bars: Vec::new(),
             capabilities: Vec::new(),
             port: None,
+            slot: false,
             msi: None,
             msi_x: None,
             interrupt_pin: 0,
@@ -135,7 +138,9 @@ impl Function {
             self.subsystem = Some((word as u16, (word >> 16) as u16));
         }
         if let Some(cap) = express {
-            self.port = Some(PortKind::of(config.read(at, cap + 2, Width::W16)?));
+            let flags = config.read(at, cap + 2, Width::W16)?;
+            self.port = Some(PortKind::of(flags));
+            self.slot = slot::capability(cap, flags).is_some();
             self.function_reset = config.read(at, cap + 4, Width::W32)? & 1 << 28 != 0;
         }
         if let Some(cap) = features {

@@ -69,6 +69,11 @@ impl Kept {
         }
     }
 
+    /// The function's place.
+    pub(super) fn at(&self) -> FunctionId {
+        self.at
+    }
+
     fn read(&self, offset: u16, width: Width) -> Result<u32, BusError> {
         self.config.read(self.at, offset, width).map_err(|_: IoError| BusError::Gone)
     }

@@ -24,6 +24,7 @@ mod problem;
 mod ranges;
 mod scan;
 mod secondary;
+mod slot;
 #[cfg(test)]
 mod tests;
 
@@ -36,5 +37,6 @@ pub use ecam::Ecam;
 pub use function::{Function, Header};
 pub use isolation::Isolation;
 pub use problem::{Fault, Problem};
-pub use scan::{Bridge, HostBridge, Topology, enumerate};
+pub use scan::{Bridge, HostBridge, Topology, enumerate, enumerate_behind};
 pub use secondary::Functions;
+pub use slot::{Slot, SlotState};

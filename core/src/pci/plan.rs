@@ -20,6 +20,9 @@ const SPACES: [Space; 3] = [Space::Io, Space::Memory, Space::Prefetchable];
 /// Highest address of 32 bits.
 const LOW: u64 = u32::MAX as u64;
 
+/// Bytes of memory for the device of an empty slot, of each kind; Linux reserves as much (`pci=hpmmiosize`, `hpmmioprefsize`).
+const RESERVED: u64 = 2 << 20;
+
 /// Unit of a bridge's window.
 const fn unit(space: Space) -> u64 {
     match space {
@@ -70,11 +73,13 @@ struct Chosen {
 /// Gives addresses to all that needs some.
 pub(super) fn assign(host: &HostBridge<'_>, found: &mut Topology) -> Result<(), IoError> {
     let windows = found.bridges.iter().map(|b| read_windows(host.config, b.at)).collect::<Result<Vec<_>, _>>()?;
-    let kept = choose(host, found, &windows, true);
+    let kept = choose(host, found, &windows, Rules { keep: true, reserve: true });
     let chosen = if kept.problems.is_empty() {
         kept
     } else {
-        let anew = choose(host, found, &windows, false);
+        // What is there goes before what may come.
+        let kept = choose(host, found, &windows, Rules { keep: true, reserve: false });
+        let anew = choose(host, found, &windows, Rules { keep: false, reserve: false });
         if anew.problems.len() < kept.problems.len() { anew } else { kept }
     };
     write(host.config, found, &windows, &chosen)?;
@@ -82,7 +87,16 @@ pub(super) fn assign(host: &HostBridge<'_>, found: &mut Topology) -> Result<(), 
     Ok(())
 }
 
-fn choose(host: &HostBridge<'_>, found: &Topology, windows: &[Windows], keep: bool) -> Chosen {
+/// How addresses are given.
+#[derive(Clone, Copy)]
+struct Rules {
+    /// Those that firmware has given stay.
+    keep: bool,
+    /// An empty slot gets addresses for a device that may come.
+    reserve: bool,
+}
+
+fn choose(host: &HostBridge<'_>, found: &Topology, windows: &[Windows], Rules { keep, reserve }: Rules) -> Chosen {
     let mut chosen = Chosen::default();
     // Size and alignment of each bridge's windows. What is behind a bridge comes after it.
     let mut sums: BTreeMap<(usize, Space), (u64, u64)> = BTreeMap::new();
@@ -94,6 +108,10 @@ fn choose(host: &HostBridge<'_>, found: &Topology, windows: &[Windows], keep: bo
             for need in needs.iter().filter(|need| need.space == space) {
                 align = align.max(need.align);
                 size = size.checked_next_multiple_of(need.align).unwrap_or(u64::MAX).saturating_add(need.size);
+            }
+            let has_slot = reserve && found.function(bridge.at).is_some_and(|port| port.slot);
+            if has_slot && needs.is_empty() && space != Space::Io && windows[at].limit[space as usize] != 0 {
+                size = RESERVED;
             }
             if size > 0 {
                 let size = size.checked_next_multiple_of(unit(space)).unwrap_or(u64::MAX);

@@ -52,6 +52,22 @@ impl Topology {
         self.functions.binary_search_by_key(&at, |f| f.at).ok().map(|at| &self.functions[at])
     }
 
+    /// Removes the functions on the buses `numbers`. Returns them, by place.
+    pub fn remove(&mut self, numbers: RangeInclusive<u8>) -> Vec<Function> {
+        self.bridges.retain(|bridge| !numbers.contains(&bridge.at.bus));
+        let (gone, stay) = core::mem::take(&mut self.functions).into_iter().partition(|f| numbers.contains(&f.at.bus));
+        self.functions = stay;
+        gone
+    }
+
+    /// Adds what was found behind one of its ports, whose buses have no function.
+    pub fn add(&mut self, found: Self) {
+        self.functions.extend(found.functions);
+        self.functions.sort_unstable_by_key(|f| f.at);
+        self.bridges.extend(found.bridges);
+        self.bridges.sort_unstable_by_key(|b| b.at);
+    }
+
     /// The bridge that leads to `bus`; `None` for the host bridge's own bus.
     pub fn bridge_to(&self, bus: u8) -> Option<&Bridge> {
         self.bridges.iter().find(|b| b.secondary == bus)
@@ -68,10 +84,24 @@ impl Topology {
 ///
 /// The host bridge does not answer.
 pub fn enumerate(host: &HostBridge<'_>) -> Result<Topology, IoError> {
+    walk(host, true)
+}
+
+/// Finds the functions behind a port with a slot, as [`enumerate`] does: `port` has the port's buses and the addresses that it passes on.
+///
+/// # Errors
+///
+/// As [`enumerate`].
+pub fn enumerate_behind(port: &HostBridge<'_>) -> Result<Topology, IoError> {
+    walk(port, false)
+}
+
+/// `all` devices on the first bus, or the one at the end of a link.
+fn walk(host: &HostBridge<'_>, all: bool) -> Result<Topology, IoError> {
     let mut found = Topology::default();
     let (first, last) = (*host.buses.start(), *host.buses.end());
     let mut levels = vec![Level::new(first, last, None)];
-    scan_bus(host, &mut found, &mut levels[0], true)?;
+    scan_bus(host, &mut found, &mut levels[0], all)?;
     // Bus numbers only grow on the way down, so there are at most 256 levels.
     while let Some(level) = levels.last_mut() {
         if let Some(next) = level.bridges.pop() {
@@ -84,7 +114,12 @@ pub fn enumerate(host: &HostBridge<'_>) -> Result<Topology, IoError> {
         let Some(done) = levels.pop() else { break };
         if let (Some(at), Some(above)) = (done.bridge, levels.last_mut()) {
             // The highest number that was given; a bridge whose numbers were kept keeps its own.
-            let subordinate = if done.kept { done.last } else { done.highest() };
+            let mut subordinate = if done.kept { done.last } else { done.highest() };
+            let is_empty = || !found.functions.iter().any(|f| f.at.bus == done.bus);
+            if done.slot && !done.kept && is_empty() && done.last - subordinate >= ENOUGH {
+                // For the bus behind a bridge that may come.
+                subordinate += 1;
+            }
             host.config.write(at, reg::BUS_NUMBERS + 2, Width::W8, u32::from(subordinate))?;
             if let Some(bridge) = found.bridges.iter_mut().find(|b| b.at == at) {
                 bridge.subordinate = subordinate;
@@ -100,6 +135,9 @@ pub fn enumerate(host: &HostBridge<'_>) -> Result<Topology, IoError> {
     Ok(found)
 }
 
+/// Bus numbers that must be left for other bridges before an empty slot gets one more than it needs.
+const ENOUGH: u8 = 8;
+
 /// A bus that is being walked.
 struct Level {
     bus: u8,
@@ -111,6 +149,8 @@ struct Level {
     bridge: Option<FunctionId>,
     /// Its bridge has the numbers that firmware gave it.
     kept: bool,
+    /// Its bridge is a port with a slot.
+    slot: bool,
     /// Bridges on it that are still to be walked; the next one is at the end.
     bridges: Vec<Found>,
 }
@@ -122,11 +162,13 @@ struct Found {
     numbers: Option<(u8, u8)>,
     /// Behind it is a link with one device.
     has_link: bool,
+    /// It is a port with a slot.
+    slot: bool,
 }
 
 impl Level {
     fn new(bus: u8, last: u8, bridge: Option<FunctionId>) -> Self {
-        Self { bus, last, next: u16::from(bus) + 1, bridge, kept: false, bridges: Vec::new() }
+        Self { bus, last, next: u16::from(bus) + 1, bridge, kept: false, slot: false, bridges: Vec::new() }
     }
 
     /// The highest number of a bus that was found on it or behind it.
@@ -153,7 +195,7 @@ fn scan_bus(host: &HostBridge<'_>, found: &mut Topology, level: &mut Level, all:
             if read.header == Header::Bridge {
                 let has_link = read.port.is_some_and(super::PortKind::has_link_below);
                 let numbers = firmware_numbers(host, found, level, &bridges, at)?;
-                bridges.push(Found { at, numbers, has_link });
+                bridges.push(Found { at, numbers, has_link, slot: read.slot });
             }
             found.functions.push(read);
             if function == 0 && !more {
@@ -215,7 +257,7 @@ fn descend(
     }
     level.next = level.next.max(u16::from(secondary) + 1);
     found.bridges.push(Bridge { at, secondary, subordinate: last, windows: Vec::new() });
-    Ok(Some(Level { kept: bridge.numbers.is_some(), ..Level::new(secondary, last, Some(at)) }))
+    Ok(Some(Level { kept: bridge.numbers.is_some(), slot: bridge.slot, ..Level::new(secondary, last, Some(at)) }))
 }
 
 /// Writes primary, secondary and subordinate bus number, and leaves the latency timer.

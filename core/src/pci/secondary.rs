@@ -3,16 +3,17 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 use core::time::Duration;
 
 use super::bus_device::{BusFunction, READY};
 use super::config::reg;
 use super::kept::Kept;
-use super::{Capability, ConfigSpace, Function, FunctionId, PortKind, Topology, Window};
+use super::{Bridge, Capability, ConfigSpace, Function, FunctionId, PortKind, Slot, Topology, Window, slot};
 use crate::bus::BusError;
 use crate::context::SystemClock;
 use crate::env::{IoError, Width};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, SpinLock};
 
 /// Time for which the reset is held: 1 ms at least (PCI Express 5.0, 6.6.1).
 const HOLD: Duration = Duration::from_millis(2);
@@ -35,8 +36,12 @@ pub(super) struct SecondaryBus {
     bridge: FunctionId,
     /// Offset of the bridge's PCI Express capability, when there is a link behind it.
     link: Option<u16>,
+    /// Offset of the same capability, when the port has a slot.
+    slot: Option<u16>,
+    /// First and last number of it and the buses behind it.
+    numbers: (u8, u8),
     /// Functions on it and behind it; those behind a bridge come after it.
-    functions: Vec<Arc<Kept>>,
+    functions: SpinLock<Vec<Arc<Kept>>>,
     /// Held during a reset, which sleeps.
     resetting: Mutex<()>,
 }
@@ -54,6 +59,16 @@ impl SecondaryBus {
         self.read(reg::BRIDGE_CONTROL, Width::W16).map(drop)
     }
 
+    /// True for its number, and those of buses behind it.
+    fn has(&self, bus: u8) -> bool {
+        (self.numbers.0..=self.numbers.1).contains(&bus)
+    }
+
+    /// Keeps resets off while the result exists, after the one that is under way.
+    pub(super) fn no_reset(&self) -> impl Sized + '_ {
+        self.resetting.lock()
+    }
+
     /// Resets the bus. Functions that do not come back keep what is to be set again. Nobody uses them meanwhile.
     ///
     /// # Errors
@@ -62,7 +77,8 @@ impl SecondaryBus {
     pub(super) fn reset(&self, clock: &SystemClock) -> Result<(), BusError> {
         let _one_reset = self.resetting.lock();
         let control = self.read(reg::BRIDGE_CONTROL, Width::W16)? & !reg::SECONDARY_RESET;
-        for function in &self.functions {
+        let functions = self.functions.lock().clone();
+        for function in &functions {
             // One that has gone has nothing to keep.
             let _ = function.save();
         }
@@ -82,7 +98,12 @@ impl SecondaryBus {
         clock.wait_until(settle, settle, || false);
         // One deadline for all: what does not come back has no claim on the time of others.
         let deadline = clock.now() + READY.0;
-        for function in self.functions.iter().filter(|f| f.is_pending()) {
+        if let Some(cap) = self.slot {
+            // The link went down for the reset: that is no device that goes.
+            let gone = |_: IoError| BusError::Gone;
+            self.config.write(self.bridge, cap + slot::STATUS, Width::W16, slot::CHANGES).map_err(gone)?;
+        }
+        for function in functions.iter().filter(|f| f.is_pending()) {
             if clock.wait_until(deadline.since(clock.now()), READY.1, || function.answers()) {
                 let _ = function.restore();
             }
@@ -109,23 +130,52 @@ impl Functions {
         windows: &[Window],
         found: &Topology,
     ) -> Self {
-        let kept: BTreeMap<_, _> = found.functions.iter().map(|f| (f.at, Arc::new(Kept::new(&config, f)))).collect();
-        let buses = found.bridges.iter().map(|bridge| {
-            let below = |at: &FunctionId| (bridge.secondary..=bridge.subordinate).contains(&at.bus);
-            let function = found.function(bridge.at);
-            let link = function.filter(|f| f.port.is_some_and(PortKind::has_link_below));
-            let link = link.and_then(|f| f.capability(Capability::EXPRESS, false)).filter(|cap| cap + 0x14 <= 0x100);
-            let bus = SecondaryBus {
-                config: Arc::clone(&config),
-                bridge: bridge.at,
-                link,
-                functions: kept.iter().filter(|(at, _)| below(at)).map(|(_, kept)| Arc::clone(kept)).collect(),
-                resetting: Mutex::new(()),
-            };
-            (bridge.secondary, Arc::new(bus))
-        });
-        let buses = buses.collect();
-        Self { config, clock, windows: windows.into(), kept, buses }
+        let (kept, buses) = (BTreeMap::new(), BTreeMap::new());
+        let mut functions = Self { config, clock, windows: windows.into(), kept, buses };
+        functions.add(found);
+        functions
+    }
+
+    /// Adds what was `found`, in the places of what was [removed](Self::remove).
+    pub fn add(&mut self, found: &Topology) {
+        for function in &found.functions {
+            let kept = Arc::new(Kept::new(&self.config, function));
+            self.kept.insert(function.at, Arc::clone(&kept));
+            let above = self.buses.values().filter(|bus| bus.has(function.at.bus));
+            above.for_each(|bus| bus.functions.lock().push(Arc::clone(&kept)));
+            if let Some(bridge) = found.bridges.iter().find(|bridge| bridge.at == function.at) {
+                self.buses.insert(bridge.secondary, Arc::new(self.bus(function, bridge)));
+            }
+        }
+    }
+
+    fn bus(&self, function: &Function, bridge: &Bridge) -> SecondaryBus {
+        let link = function.port.is_some_and(PortKind::has_link_below);
+        let express = function.capability(Capability::EXPRESS, false).filter(|cap| link && cap + 0x14 <= 0x100);
+        SecondaryBus {
+            config: Arc::clone(&self.config),
+            bridge: bridge.at,
+            link: express,
+            slot: slot::of(function),
+            numbers: (bridge.secondary, bridge.subordinate),
+            functions: SpinLock::default(),
+            resetting: Mutex::new(()),
+        }
+    }
+
+    /// Removes what is on the buses `numbers`.
+    pub fn remove(&mut self, numbers: RangeInclusive<u8>) {
+        self.kept.retain(|at, _| !numbers.contains(&at.bus));
+        for bus in self.buses.values() {
+            bus.functions.lock().retain(|kept| !numbers.contains(&kept.at().bus));
+        }
+        self.buses.retain(|_, bus| !numbers.contains(&bus.bridge.bus));
+    }
+
+    /// The slot of a port, if it has one.
+    pub fn slot(&self, port: &Function) -> Option<Slot> {
+        let bus = self.buses.values().find(|bus| bus.bridge == port.at)?;
+        Slot::new(Arc::clone(&self.config), port, Arc::clone(bus))
     }
 
     /// The function `function`, as the core reaches it.

@@ -195,6 +195,15 @@ impl Board {
         self.inner.state.lock().set_present(name, true)
     }
 
+    /// Presses the attention button of the slot of a PCI port: its device is to leave, or to come into service.
+    ///
+    /// # Errors
+    ///
+    /// When no port of that name has a slot.
+    pub fn press_attention(&self, port: &str) -> Result<(), UnknownDevice> {
+        self.inner.state.lock().press(port)
+    }
+
     /// Changes the injected faults of the disk controller.
     pub fn sata_faults(&self, change: impl FnOnce(&mut SataFaults)) {
         change(&mut self.inner.state.lock().sata.faults);

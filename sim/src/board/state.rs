@@ -159,6 +159,12 @@ impl State {
         }
     }
 
+    /// Presses the attention button of a PCI port's slot.
+    pub(super) fn press(&mut self, port: &str) -> Result<(), UnknownDevice> {
+        let pressed = self.pci.as_mut().is_some_and(|host| host.press(port));
+        if pressed { Ok(()) } else { Err(UnknownDevice(port.into())) }
+    }
+
     /// Reports what software must not do with a PCI function.
     fn report_misuse(&mut self, misuse: Option<(&'static str, String)>) {
         if let Some((name, what)) = misuse {

@@ -126,6 +126,7 @@ fn function(header: Header, caps: &[(u16, u16)]) -> Function {
             .chain([Capability { id: Capability::ACCESS_CONTROL, at: SERVICES, extended: true }])
             .collect(),
         port: None,
+        slot: false,
         msi: None,
         msi_x: None,
         interrupt_pin: 0,

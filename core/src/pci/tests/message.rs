@@ -77,6 +77,7 @@ fn function(msi: Option<Msi>, msi_x: Option<MsiX>) -> Function {
         bars: [Bar { index: 2, kind, size: 0x1000, address: Some(TABLE_BUS) }].into(),
         capabilities: Vec::new(),
         port: None,
+        slot: false,
         msi,
         msi_x,
         interrupt_pin: 1,

@@ -20,6 +20,23 @@ const HAS_LIST: u16 = 1 << 4;
 /// Bridge control: the bus behind it is in reset.
 const SECONDARY_RESET: u16 = 1 << 6;
 
+/// Port with a slot, in the PCI Express capability (PCI Express 5.0, 7.5.3): flags, link, slot.
+const SLOT_IMPLEMENTED: u16 = 1 << 8;
+const LINK_CAPABILITIES: usize = 0x0c;
+const LINK_TELLS_UP: u32 = 1 << 20;
+const LINK_STATUS: usize = 0x12;
+const LINK_UP: u16 = 1 << 13;
+const SLOT_CAPABILITIES: usize = 0x14;
+/// Attention button, power, power indicator, surprise removal, hot plug.
+const SLOT_OFFERS: u32 = 1 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 6;
+const SLOT_CONTROL: usize = 0x18;
+const SLOT_POWER_OFF: u16 = 1 << 10;
+const SLOT_STATUS: usize = 0x1a;
+const SLOT_PRESENCE_CHANGED: u16 = 1 << 3;
+const SLOT_PRESENT: u16 = 1 << 6;
+const SLOT_LINK_CHANGED: u16 = 1 << 8;
+const SLOT_HAPPENED: u16 = 0x1f | SLOT_LINK_CHANGED;
+
 const MSI: u8 = 0x05;
 const EXPRESS: u8 = 0x10;
 const ADVANCED_FEATURES: u8 = 0x13;
@@ -47,6 +64,8 @@ pub(crate) struct Config {
     last_capability: Option<usize>,
     bridge: bool,
     express: bool,
+    /// Offset of the PCI Express capability of a port with a slot.
+    slot: Option<usize>,
 }
 
 impl Config {
@@ -63,6 +82,7 @@ impl Config {
             last_capability: None,
             bridge: false,
             express: false,
+            slot: None,
         };
         config.set(0, &(u32::from(id.0) | u32::from(id.1) << 16).to_le_bytes());
         config.set(8, &(class << 8 | u32::from(revision)).to_le_bytes());
@@ -135,6 +155,19 @@ impl Config {
         self
     }
 
+    /// With a slot: a device may come and go at any time, by request (attention button) or not; its power can be switched. `at` is where
+    /// the capability of the port is.
+    pub(crate) fn with_slot(mut self, at: u8) -> Self {
+        let at = usize::from(at);
+        let flags = self.word(at + 2) | SLOT_IMPLEMENTED;
+        self.set(at + 2, &flags.to_le_bytes());
+        self.set(at + LINK_CAPABILITIES, &LINK_TELLS_UP.to_le_bytes());
+        self.set(at + SLOT_CAPABILITIES, &SLOT_OFFERS.to_le_bytes());
+        self.allow(at + SLOT_CONTROL, &0x1fff_u16.to_le_bytes());
+        self.slot = Some(at);
+        self
+    }
+
     fn capability(&mut self, id: u8, at: u8) {
         let link = self.last_capability.map_or(CAPABILITIES, |last| last + 1);
         self.set(link, &[at]);
@@ -177,7 +210,15 @@ impl Config {
             self.reset();
             return Resets::Itself;
         }
+        // Status: what has happened is cleared by ones.
+        let status = self.slot.map(|at| at + SLOT_STATUS);
         for (at, byte) in (offset..offset + len).zip(value.to_le_bytes()) {
+            let clears =
+                |status: usize| at.checked_sub(status).and_then(|i| SLOT_HAPPENED.to_le_bytes().get(i).copied());
+            if let (Some(bits), Some(now)) = (status.and_then(clears), self.bytes.get_mut(at)) {
+                *now &= !(byte & bits);
+                continue;
+            }
             if let (Some(now), Some(bits)) = (self.bytes.get_mut(at), self.writable.get(at)) {
                 *now = *now & !bits | byte & bits;
             }
@@ -199,6 +240,35 @@ impl Config {
     /// Secondary and subordinate bus number of a bridge.
     pub(crate) fn buses(&self) -> Option<(u8, u8)> {
         self.bridge.then(|| (self.bytes[0x19], self.bytes[0x1a]))
+    }
+
+    /// Returns true while the slot of a port has no power.
+    pub(crate) fn is_slot_off(&self) -> bool {
+        self.slot.is_some_and(|at| self.word(at + SLOT_CONTROL) & SLOT_POWER_OFF != 0)
+    }
+
+    /// Shows in a port's registers whether its slot has a device, and whether the link to it is up; and what has changed.
+    pub(crate) fn show_slot(&mut self, present: bool, up: bool) {
+        let Some(at) = self.slot else { return };
+        let (status, link) = (self.word(at + SLOT_STATUS), self.word(at + LINK_STATUS));
+        let mut new = status & !SLOT_PRESENT | if present { SLOT_PRESENT } else { 0 };
+        if (status ^ new) & SLOT_PRESENT != 0 {
+            new |= SLOT_PRESENCE_CHANGED;
+        }
+        let new_link = link & !LINK_UP | if up { LINK_UP } else { 0 };
+        if link != new_link {
+            new |= SLOT_LINK_CHANGED;
+        }
+        self.bytes[at + SLOT_STATUS..at + SLOT_STATUS + 2].copy_from_slice(&new.to_le_bytes());
+        self.bytes[at + LINK_STATUS..at + LINK_STATUS + 2].copy_from_slice(&new_link.to_le_bytes());
+    }
+
+    /// Presses the attention button of a slot. False for a function without one.
+    pub(crate) fn press(&mut self) -> bool {
+        if let Some(at) = self.slot {
+            self.bytes[at + SLOT_STATUS] |= 1;
+        }
+        self.slot.is_some()
     }
 
     /// Returns true while a bridge holds the bus behind it in reset.

@@ -118,6 +118,7 @@ impl Host {
         if misuse.is_some() || !self.is_reachable(at) {
             return Written { misuse, ..nothing };
         }
+        let was_off = self.functions[at].config.is_slot_off();
         let was_in_reset = self.functions[at].config.resets_bus();
         let reset = match self.functions[at].config.write(inside, width.bytes() as usize, value) {
             Resets::Nothing => Vec::new(),
@@ -128,6 +129,9 @@ impl Host {
             Resets::Itself => self.functions[at].attached.into_iter().collect(),
         };
         let mut written = Written { reset, ..nothing };
+        if self.functions[at].config.is_slot_off() && !was_off {
+            written.reset = self.reset_below(at);
+        }
         if was_in_reset && !self.functions[at].config.resets_bus() {
             let (name, bus) = (self.functions[at].name, &mut self.functions[at].bus);
             (bus.ended, bus.dead) = (Some(now), bus.stuck);
@@ -144,6 +148,11 @@ impl Host {
         let bridge = self.above(at).find(|bridge| early(bridge))?;
         let name = self.functions[at].name;
         Some((name, format!("accessed less than 100 ms after the reset of the bus behind {}", bridge.name)))
+    }
+
+    /// Presses the attention button of the slot of the port called `name`. False when it has none.
+    pub(crate) fn press(&mut self, name: &str) -> bool {
+        self.functions.iter_mut().find(|f| f.name == name).is_some_and(|port| port.config.press())
     }
 
     /// Has what is behind the bridge called `name` never answer after a reset of its bus, or answer.
@@ -172,7 +181,10 @@ impl Host {
     }
 
     fn is_reachable(&self, at: usize) -> bool {
-        let passes = |bridge: &Function| bridge.present && !bridge.bus.dead && !bridge.config.resets_bus();
+        let passes = |bridge: &Function| {
+            let config = &bridge.config;
+            bridge.present && !bridge.bus.dead && !config.resets_bus() && !config.is_slot_off()
+        };
         self.functions[at].present && self.above(at).all(passes)
     }
 
@@ -188,6 +200,10 @@ impl Host {
     /// Connects the models to their buses as configuration space says, and shows their pins in it.
     pub(crate) fn connect(&mut self, attached: &mut [Attached]) {
         for at in 0..self.functions.len() {
+            let present = self.functions.iter().any(|f| f.parent == Some(at) && f.present);
+            let port = &self.functions[at];
+            let up = present && !port.bus.dead && !port.config.resets_bus() && !port.config.is_slot_off();
+            self.functions[at].config.show_slot(present, up);
             let masters = self.is_reachable(at) && self.above(at).all(|bridge| bridge.config.is_master());
             let link = self.functions[at].config.link(masters);
             let Some(model) = self.functions[at].attached.and_then(|model| attached.get_mut(model)) else { continue };

@@ -1,0 +1,142 @@
+//! Slots: ports whose device can be pulled out and put in.
+//!
+//! Registers: *PCI Express Base Specification* 5.0, 7.5.3.2 (a port has a slot), 7.5.3.6 and 7.5.3.8 (link), 7.5.3.9 to 7.5.3.11 (slot).
+
+use alloc::sync::Arc;
+
+use super::secondary::SecondaryBus;
+use super::{Capability, ConfigSpace, Function, FunctionId, PortKind};
+use crate::bus::BusError;
+use crate::env::{IoError, Width};
+
+/// Flags of the capability: the port has a slot.
+const IMPLEMENTED: u32 = 1 << 8;
+const LINK_CAPABILITIES: u16 = 0x0c;
+const TELLS_UP: u32 = 1 << 20;
+const LINK_STATUS: u16 = 0x12;
+const IS_UP: u32 = 1 << 13;
+const CAPABILITIES: u16 = 0x14;
+/// Slot capabilities: power can be switched; there is a power indicator.
+const HAS_POWER: u32 = 1 << 1;
+const HAS_INDICATOR: u32 = 1 << 4;
+const CONTROL: u16 = 0x18;
+/// Slot control: the power indicator, on and off, and the power, off.
+const INDICATOR: u32 = 3 << 8;
+const INDICATOR_ON: u32 = 1 << 8;
+const POWER_OFF: u32 = 1 << 10;
+pub(super) const STATUS: u16 = 0x1a;
+/// Slot status: what has happened since it was cleared by a write of ones; there is a device.
+const ATTENTION: u32 = 1 << 0;
+const HAPPENED: u32 = 0x1f | LINK_CHANGED;
+const PRESENCE_CHANGED: u32 = 1 << 3;
+const LINK_CHANGED: u32 = 1 << 8;
+const PRESENT: u32 = 1 << 6;
+/// Changes that a reset of the bus makes, too.
+pub(super) const CHANGES: u32 = PRESENCE_CHANGED | LINK_CHANGED;
+
+/// The slot of a port.
+pub struct Slot {
+    config: Arc<dyn ConfigSpace + Send + Sync>,
+    port: FunctionId,
+    /// Offset of the PCI Express capability.
+    cap: u16,
+    bus: Arc<SecondaryBus>,
+}
+
+/// State of a slot, and what has happened since the last look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SlotState {
+    /// There is a device, and it can be accessed.
+    pub occupied: bool,
+    /// There is a device, with power or without.
+    pub present: bool,
+    /// A device came or went, or was exchanged.
+    pub changed: bool,
+    /// Somebody asks for the device to be taken out of service, or into it (attention button).
+    pub attention: bool,
+}
+
+/// Offset of the capability at `cap` with these flags, when that is of a port with a slot.
+pub(super) fn capability(cap: u16, flags: u32) -> Option<u16> {
+    let slot = PortKind::of(flags).has_link_below() && flags & IMPLEMENTED != 0;
+    (slot && cap + STATUS + 2 <= 0x100).then_some(cap)
+}
+
+/// The same of a function that was found.
+pub(super) fn of(function: &Function) -> Option<u16> {
+    function.capability(Capability::EXPRESS, false).filter(|_| function.slot)
+}
+
+impl Slot {
+    pub(super) fn new(
+        config: Arc<dyn ConfigSpace + Send + Sync>,
+        function: &Function,
+        bus: Arc<SecondaryBus>,
+    ) -> Option<Self> {
+        let cap = of(function)?;
+        Some(Self { config, port: function.at, cap, bus })
+    }
+
+    /// The port.
+    pub fn port(&self) -> FunctionId {
+        self.port
+    }
+
+    fn read(&self, offset: u16, width: Width) -> Result<u32, BusError> {
+        let value = self.config.read(self.port, self.cap + offset, width).map_err(|_: IoError| BusError::Gone)?;
+        if value == u32::MAX >> (32 - 8 * width.bytes().min(4)) { Err(BusError::Gone) } else { Ok(value) }
+    }
+
+    /// Looks at the slot, and forgets what has happened. A reset of its bus is waited for: it happens to no device.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError::Gone`] when the port does not respond.
+    pub fn look(&self) -> Result<SlotState, BusError> {
+        let _no_reset = self.bus.no_reset();
+        let happened = self.read(STATUS, Width::W16)? & HAPPENED;
+        if happened != 0 {
+            let gone = |_: IoError| BusError::Gone;
+            self.config.write(self.port, self.cap + STATUS, Width::W16, happened).map_err(gone)?;
+        }
+        // After what has happened was cleared: a change from here on is seen by the next look.
+        let present = self.read(STATUS, Width::W16)? & PRESENT != 0;
+        let tells = self.read(LINK_CAPABILITIES, Width::W32)? & TELLS_UP != 0;
+        let up = !tells || self.read(LINK_STATUS, Width::W16)? & IS_UP != 0;
+        Ok(SlotState {
+            occupied: present && up && !self.is_off()?,
+            present,
+            changed: happened & CHANGES != 0,
+            attention: happened & ATTENTION != 0,
+        })
+    }
+
+    fn is_off(&self) -> Result<bool, BusError> {
+        let switches = self.read(CAPABILITIES, Width::W32)? & HAS_POWER != 0;
+        Ok(switches && self.read(CONTROL, Width::W16)? & POWER_OFF != 0)
+    }
+
+    /// Switches the slot's power and its indicator, where it has them.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError::Gone`] when the port does not respond.
+    pub fn set_power(&self, on: bool) -> Result<(), BusError> {
+        let offers = self.read(CAPABILITIES, Width::W32)?;
+        let mut control = self.read(CONTROL, Width::W16)?;
+        if offers & HAS_POWER != 0 {
+            control = if on { control & !POWER_OFF } else { control | POWER_OFF };
+        }
+        if offers & HAS_INDICATOR != 0 {
+            control = control & !INDICATOR | if on { INDICATOR_ON } else { INDICATOR };
+        }
+        let gone = |_: IoError| BusError::Gone;
+        self.config.write(self.port, self.cap + CONTROL, Width::W16, control).map_err(gone)
+    }
+}
+
+impl core::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "Slot({})", self.port)
+    }
+}
