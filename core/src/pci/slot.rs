@@ -45,6 +45,7 @@ pub struct Slot {
 
 /// State of a slot, and what has happened since the last look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a bit of a register, apart from the others")]
 pub struct SlotState {
     /// There is a device, and it can be accessed.
     pub occupied: bool,
