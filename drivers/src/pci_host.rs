@@ -250,6 +250,7 @@ impl PciHost {
         let client = machine.client::<Self>(host).ok_or(ProbeError::NoDevice)?;
         let turn = client.call(|host| Arc::clone(&host.turn)).map_err(gone)?;
         let _one_at_a_time = turn.lock();
+        #[expect(clippy::redundant_closure_for_method_calls, reason = "the method would be that of one lifetime only")]
         let changes = client.call(|host| host.look()).map_err(gone)?;
         for change in &changes {
             for name in &change.gone {
