@@ -56,12 +56,20 @@ struct Line {
     text: String,
     /// Do not print its events (prefix `@`).
     quiet: bool,
-    /// An error of its command skips the rest of the step (prefix `?`).
-    may_fail: bool,
-    /// Its command must fail (prefix `!`).
-    must_fail: bool,
+    /// The outcome that its command must have.
+    wanted: Wanted,
     /// The action that it asks for.
     action: Action,
+}
+
+/// Outcome that a command must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Success,
+    /// An error (prefix `!`).
+    Error,
+    /// Either; an error skips the rest of the step (prefix `?`).
+    Any,
 }
 
 /// The action of a line. These types are the grammar: `clap` reads a line as it reads a command line, but that an operand

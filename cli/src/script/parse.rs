@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{FromArgMatches, Subcommand};
 use miette::NamedSource;
 
-use super::{Action, Line, Script, Step};
+use super::{Action, Line, Script, Step, Wanted};
 use crate::failure::{Result, ScriptError};
 
 #[cfg(test)]
@@ -92,18 +92,24 @@ fn add<'t>(script: &mut Script, block: &mut Block<'t>, line: Line, text: &'t str
 /// Reads a line.
 fn line<'t>(grammar: &mut clap::Command, number: usize, line: &'t str) -> Parsed<'t, Line> {
     let (quiet, line) = prefix(line, '@');
-    let (may_fail, text) = prefix(line, '?');
-    let (must_fail, line) = prefix(text, '!');
+    let (wanted, text, line) = match (prefix(line, '?'), prefix(line, '!')) {
+        ((true, rest), _) if rest.starts_with('!') => {
+            return Err(Wrong("a command that may fail (?) need not (!)".into(), line));
+        }
+        ((true, rest), _) => (Wanted::Any, rest, rest),
+        (_, (true, rest)) => (Wanted::Error, line, rest),
+        _ => (Wanted::Success, line, line),
+    };
     if line.is_empty() {
-        return Err(Wrong("a command is missing behind the !".into(), text));
+        return Err(Wrong("a command is missing behind the prefix".into(), text));
     }
     let words = words(grammar, line)?;
     let read = grammar.try_get_matches_from_mut(&words).and_then(|read| Action::from_arg_matches(&read));
     let action = read.map_err(|error| wrong(&error, &words))?;
-    if !matches!(action, Action::Run(_)) && (quiet || may_fail || must_fail) {
+    if !matches!(action, Action::Run(_)) && (quiet || wanted != Wanted::Success) {
         return Err(Wrong(format!("{} takes no prefix", words[0]), words[0]));
     }
-    Ok(Line { number, text: text.into(), quiet, may_fail, must_fail, action })
+    Ok(Line { number, text: text.into(), quiet, wanted, action })
 }
 
 /// The words of a line: its commands, `--`, behind which a word may begin with a hyphen, and the operands.

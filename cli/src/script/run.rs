@@ -8,7 +8,8 @@ use bindery::machine::{ProbeStats, ResourceUsage};
 use bindery_sim::disk::SECTOR;
 
 use super::{
-    Action, Check, Command, Drivers, Facts, GuestCommand, Line, Script, Side, Step, Transfer, check, promises, show,
+    Action, Check, Command, Drivers, Facts, GuestCommand, Line, Script, Side, Step, Transfer, Wanted, check, promises,
+    show,
 };
 use crate::failure::Result;
 use crate::output::{HEADING, PLAIN, WARNING, count};
@@ -199,14 +200,14 @@ impl<'s, 'r, 'o> Runner<'s, 'r, 'o> {
         if !line.quiet {
             self.reporter.events(&self.last.events)?;
         }
-        if !ok && line.may_fail {
+        if !ok && line.wanted == Wanted::Any {
             return Ok(false);
         }
         let style = if ok { PLAIN } else { WARNING };
         output.lines().try_for_each(|text| self.reporter.styled(style, text))?;
-        match (ok, line.must_fail) {
-            (true, true) => self.fail(line, &format!("{text} was to be refused"))?,
-            (false, false) => self.fail(line, &output)?,
+        match (ok, line.wanted) {
+            (true, Wanted::Error) => self.fail(line, &format!("{text} was to be refused"))?,
+            (false, Wanted::Success) => self.fail(line, &output)?,
             _ => {}
         }
         Ok(true)

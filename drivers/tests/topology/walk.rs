@@ -115,6 +115,27 @@ proptest! {
     }
 }
 
+/// Either of a device's two IOMMUs, whichever is asked first, does not confirm the flush of an unmap.
+#[test]
+fn what_one_of_two_iommus_does_not_confirm_is_not_free() {
+    let topology = Topology { mmus: vec![false, false], devices: vec![vec![(0, 1), (1, 1)]], regions: vec![None] };
+    for mmu in [0, 1] {
+        for (map, unmap) in [(Step::AllocCoherent(0), Step::FreeCoherent(0)), (Step::Map(0), Step::Unmap(0))] {
+            let mut fixture = Fixture::new(&topology);
+            let begin = [Step::Add(0), Step::BindMmu(0), Step::BindMmu(1), Step::Bind(0), map];
+            for step in begin.into_iter().chain([Step::Fail(mmu, Fault::Flush, 0), unmap, Step::DropBuffers(0)]) {
+                fixture.run(step);
+                assert_eq!(fixture.check(), Ok(()), "IOMMU {mmu}, after {step:?}");
+            }
+            assert!(!fixture.mmus[mmu].next_flush_fails(), "IOMMU {mmu} was asked");
+            for step in [Step::ClearFaults, Step::Unbind(0)] {
+                fixture.run(step);
+                assert_eq!(fixture.check(), Ok(()), "IOMMU {mmu}, after {step:?}");
+            }
+        }
+    }
+}
+
 /// A device arrives whose reserved addresses the user of its group has mapped already, with a stream of its own or with
 /// that of the device that uses them.
 #[test]

@@ -130,8 +130,11 @@ impl<'s> Trial<'s> {
             if let Some(says) = says.as_ref().filter(|says| !output.contains(says.as_str())) {
                 return Ok(Verdict::SeenOtherwise { command: command.clone(), says: says.clone() });
             }
-            let Some(failed) = failed else { return Ok(Verdict::Unclear(command.clone())) };
-            by.push(failed);
+            // What a watchdog says before it ends the process is as good as a test's name.
+            match failed.or_else(|| says.clone()) {
+                Some(failed) => by.push(failed),
+                None => return Ok(Verdict::Unclear(command.clone())),
+            }
         }
         Ok(Verdict::Killed { by: by.join("; ") })
     }

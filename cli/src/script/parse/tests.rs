@@ -26,16 +26,16 @@ fn wrong(text: &str) -> (usize, String, String) {
 #[test]
 fn commands_comments_and_blank_lines_are_told_apart() {
     let seen = lines("# first\n\n  cat /sys/a\r\n! ls /sys/b\n@? settle\n");
-    let line = |number, text: &str, [quiet, may_fail, must_fail]: [bool; 3], command| {
+    let line = |number, text: &str, quiet, wanted, command| {
         let (text, action) = (text.into(), Action::Run(command));
-        Line { number, text, quiet, may_fail, must_fail, action }
+        Line { number, text, quiet, wanted, action }
     };
     assert_eq!(
         seen,
         [
-            line(3, "cat /sys/a", [false; 3], Command::Cat { path: "/sys/a".into() }),
-            line(4, "! ls /sys/b", [false, false, true], Command::Ls { path: "/sys/b".into() }),
-            line(5, "settle", [true, true, false], Command::Settle),
+            line(3, "cat /sys/a", false, Wanted::Success, Command::Cat { path: "/sys/a".into() }),
+            line(4, "! ls /sys/b", false, Wanted::Error, Command::Ls { path: "/sys/b".into() }),
+            line(5, "settle", true, Wanted::Any, Command::Settle),
         ]
     );
 }
@@ -131,7 +131,8 @@ fn what_is_wrong_is_named_with_its_line_and_place() {
     assert_eq!(wrong("write 1"), says(1, "write without TEXT", "write"));
     assert_eq!(wrong("write 1 0x"), says(1, "nothing to write", "0x"));
     assert_eq!(wrong("write 1 0xabc"), says(1, "not a whole number of hexadecimal bytes", "0xabc"));
-    assert_eq!(wrong("!"), says(1, "a command is missing behind the !", "!"));
+    assert_eq!(wrong("!"), says(1, "a command is missing behind the prefix", "!"));
+    assert_eq!(wrong("? !ls /"), says(1, "a command that may fail (?) need not (!)", "? !ls /"));
     assert_eq!(wrong("grüße > /p").2, "grüße");
     assert_eq!(wrong("guest frob").1, "unknown command \"frob\"");
     assert_eq!(wrong("fill 0 2049 a"), says(1, "2049 sectors are more than 2048", "2049"));
