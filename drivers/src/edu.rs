@@ -7,7 +7,6 @@ use bindery::binding::{Bound, Mmio};
 use bindery::dma::Coherent;
 use bindery::driver::{Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::env::IoError;
-use bindery::irq::Irq;
 use bindery::sync::{Completion, Mutex};
 
 const IDENTIFICATION: (u64, u32) = (0x00, 0x0100_00ed);
@@ -67,7 +66,6 @@ pub struct Port<'b> {
     done: Arc<Completion>,
     /// Memory of the transfer that is under way; the lock is held from its start to its end.
     memory: Mutex<Coherent<'b>>,
-    _irq: Irq<'b>,
 }
 
 impl Port<'_> {
@@ -150,7 +148,7 @@ impl Driver for Edu {
         let memory = Mutex::new(dev.dma().coherent(LEN as u64)?);
         let done = Arc::<Completion>::default();
         let (handle, completed) = (regs.handle(), Arc::clone(&done));
-        let irq = dev.request_irq(0, move || {
+        dev.request_irq(0, move || {
             match handle.read32(IRQ_STATUS) {
                 Ok(0 | u32::MAX) | Err(_) => return IrqReturn::None,
                 Ok(bits) => drop(handle.write32(IRQ_ACK, bits)),
@@ -158,7 +156,7 @@ impl Driver for Edu {
             completed.complete();
             IrqReturn::Handled
         })?;
-        Ok(Port { dev, regs, done, memory, _irq: irq })
+        Ok(Port { dev, regs, done, memory })
     }
 
     fn quiesce(port: &Port<'_>) -> Result<Quiesced, QuiesceError> {
