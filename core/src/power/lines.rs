@@ -4,6 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cmp::Reverse;
 
 use super::{LineUse, Supply, SupplyError};
 use crate::binding::ResourceKind;
@@ -34,6 +35,16 @@ impl Line {
     }
 
     /// Conflict with a line that is pinned for `device`.
+    /// Place of its kind in the order in which a binding takes its lines; regulators are the driver's, which comes last.
+    const fn step(&self) -> u8 {
+        match self.kind {
+            SupplierKind::Power => 0,
+            SupplierKind::Clock => 1,
+            SupplierKind::Reset => 2,
+            _ => 3,
+        }
+    }
+
     fn pinned_conflict(&self, machine: &System, device: NodeId) -> Conflict {
         let holder = Holder::new(&machine.node_name(device).into(), "not shown to be quiesced");
         Conflict { subject: self.subject(machine), holder, mode: Mode::Shared("") }
@@ -266,9 +277,10 @@ impl Supplies {
     pub(crate) fn release_pinned(&self, machine: &System, device: NodeId) {
         let _switching = self.switching.lock();
         let of_device = |(d, line): &(NodeId, Line)| (*d == device).then(|| line.clone());
-        let mine: Vec<Line> = self.inner.lock().pinned.iter().filter_map(of_device).collect();
-        // Reset lines first, power last: the order of unwinding.
-        for line in mine.into_iter().rev() {
+        let mut mine: Vec<Line> = self.inner.lock().pinned.iter().filter_map(of_device).collect();
+        // Reset lines before clocks, power last: the order of unwinding, whoever provides them.
+        mine.sort_by_key(|line| Reverse(line.step()));
+        for line in mine {
             let is_unused = {
                 let mut inner = self.inner.lock();
                 inner.pinned.remove(&(device, line.clone()));

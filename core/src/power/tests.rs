@@ -1,5 +1,7 @@
 //! Tests of lines that stay pinned for a device that was not shown to be quiesced.
 
+mod shared;
+
 use alloc::collections::BTreeSet;
 use alloc::sync::{Arc, Weak};
 use alloc::vec;

@@ -7,4 +7,5 @@ mod dma;
 mod fuzz;
 mod interrupts;
 mod population;
+mod regions;
 mod suppliers;

@@ -107,6 +107,32 @@ fn an_iommu_map_yields_the_iommu_with_its_id_range() {
 }
 
 #[test]
+fn a_map_leads_past_entries_whose_provider_is_disabled() {
+    for (map, leads_to) in [([5, 6], "/on"), ([6, 5], "/on"), ([5, 5], ""), ([6, 6], "/on")] {
+        let provider = |name, phandle, status: &str| {
+            let props = vec![("phandle", cells(&[phandle])), ("#gpio-cells", cells(&[1])), ("status", text(&[status]))];
+            dev(name, props)
+        };
+        // Both entries have the key; what is passed on tells them apart.
+        let map: Vec<u32> = map.iter().zip([30, 40]).flat_map(|(phandle, passed)| [3, *phandle, passed]).collect();
+        let socket = vec![("phandle", cells(&[7])), ("#gpio-cells", cells(&[1])), ("gpio-map", cells(&map))];
+        let tree = Described::of(vec![
+            provider("off", 5, "disabled"),
+            provider("on", 6, "okay"),
+            dev("socket", socket),
+            dev("d", vec![("gpios", cells(&[7, 3]))]),
+        ]);
+        let found = tree.suppliers("d");
+        if leads_to.is_empty() {
+            assert_eq!((found.len(), tree.all.notes.len()), (0, 1), "{map:?}: {found:?}");
+        } else {
+            let passed = if map[1] == 6 { 30 } else { 40 };
+            assert_eq!(found, [format!("gpios -> {leads_to} [{passed}]")], "{map:?}: {:?}", tree.notes());
+        }
+    }
+}
+
+#[test]
 fn a_disabled_supplier_is_noted_and_not_linked() {
     let off = vec![("status", text(&["disabled"]))];
     let tree = Described::of(vec![supplier(off.clone(), vec![]), dev("d", vec![("iommus", cells(&[8, 1]))])]);
