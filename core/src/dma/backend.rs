@@ -233,3 +233,26 @@ fn count(len: u64) -> Result<u64, DmaError> {
         _ => Err(DmaError::BadSize(len)),
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Each run gets an address exactly when its first and its last byte lie in one window.
+    #[test]
+    fn a_run_lies_in_one_window_whole_or_has_no_address() {
+        let window = |bus, phys, len| DmaRange { bus, phys: PhysAddr(phys), len };
+        let direct = Direct { ranges: Vec::from([window(0x1000, 0x8000, 0x3000), window(0x9000, 0xb000, 0x1000)]) };
+        for phys in (0x7000..0xd000).step_by(0x800) {
+            for len in [1, 0x800, 0x801, 0x1000, 0x2000, 0x3000, 0x3800, 0x4000, u64::MAX] {
+                let (first, last) = (phys, u64::saturating_add(phys, len - 1));
+                let expected = direct.ranges.iter().find_map(|w| {
+                    let holds = |at: u64| at >= w.phys.0 && at - w.phys.0 < w.len;
+                    (holds(first) && holds(last)).then(|| DeviceAddr(w.bus + (first - w.phys.0)))
+                });
+                let got = direct.bus_addr(PhysAddr(phys), len, DeviceAddr(u64::MAX));
+                assert_eq!(got, expected, "{phys:#x} + {len:#x}");
+            }
+        }
+    }
+}

@@ -3,6 +3,8 @@
 //! Idle streams of a device with direct regions are not attached to the blocked domain but to one that maps only these
 //! regions, so that DMA that firmware has started (such as a display with a boot logo) continues.
 
+#[cfg(all(test, not(loom)))]
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -251,6 +253,30 @@ impl RegionDomain {
                 Ok(()) => self.mapped = self.mapped.with(&run),
                 Err(e) => errors.push(e),
             }
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::iommu::StreamId;
+
+    /// One translation serves all members, so it is as the least of them needs it; one without a region has no say.
+    #[test]
+    fn a_region_is_mapped_as_coherent_only_if_every_device_that_reaches_it_snoops() {
+        let kinds = [RegionKind::Direct, RegionKind::DirectRelaxable, RegionKind::Reserved];
+        for members in 0..1_u32 << 6 {
+            let mut regions = Regions::default();
+            let mut expected = true;
+            for n in 0..3 {
+                let (coherent, kind) = (members >> n & 1 != 0, kinds[(n + (members >> 3) as usize) % 3]);
+                let (name, stream) = (format!("{n}").into(), Stream { iommu: NodeId(0), id: StreamId(n as u32) });
+                let region = ReservedRegion { first: DeviceAddr(0), last: DeviceAddr(0xfff), kind };
+                regions.add(&name, stream, &[region], coherent);
+                expected &= coherent || !kind.is_direct();
+            }
+            assert_eq!(regions.prot().contains(Prot::COHERENT), expected, "{members:#b}");
         }
     }
 }

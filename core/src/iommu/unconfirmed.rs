@@ -61,11 +61,7 @@ pub(crate) struct Unconfirmed {
 
 /// Flush that has [begun](Unconfirmed::begin).
 #[derive(Clone, Copy)]
-pub(super) struct FlushMark {
-    flush: u64,
-    /// Number of the first entry that was added later.
-    mark: u64,
-}
+pub(super) struct FlushMark(u64);
 
 /// The unconfirmed unmaps of a domain, behind a lock that an unmap need not take while there are none.
 pub(crate) struct UnconfirmedList {
@@ -182,19 +178,17 @@ impl Unconfirmed {
     pub(super) fn begin(&mut self) -> (Gather, FlushMark) {
         self.flushes += 1;
         let flush = self.flushes;
-        if !self.gather.is_empty() {
-            for entry in self.entries.iter_mut().filter(|e| e.state != State::Unmapping) {
-                entry.taken_by.get_or_insert(flush);
-            }
+        for entry in self.entries.iter_mut().filter(|e| e.state != State::Unmapping) {
+            entry.taken_by.get_or_insert(flush);
         }
-        (core::mem::take(&mut self.gather), FlushMark { flush, mark: self.next })
+        (core::mem::take(&mut self.gather), FlushMark(flush))
     }
 
     /// Ends the flush of `mark` without confirmation, and puts back `gather`: in one step, so that a flush that begins in
     /// between does not confirm entries without it.
     pub(super) fn failed(&mut self, mark: FlushMark, gather: Gather) {
         self.gather.absorb(gather);
-        for entry in self.entries.iter_mut().filter(|e| e.taken_by == Some(mark.flush)) {
+        for entry in self.entries.iter_mut().filter(|e| e.taken_by == Some(mark.0)) {
             entry.taken_by = None;
         }
     }
@@ -207,11 +201,10 @@ impl Unconfirmed {
     /// Ends the flush that began at `mark`, confirmed; `off` when the translation was disabled before it began. Returns
     /// the entries that are free now.
     pub(super) fn confirmed(&mut self, mark: FlushMark, off: bool) -> Vec<Entry> {
-        let FlushMark { flush, mark } = mark;
+        let FlushMark(flush) = mark;
+        // Not one that nobody has taken: another flush had it when this one began, and failed since.
         let done = |e: &mut Entry| {
-            e.number < mark
-                && e.taken_by.is_none_or(|by| by == flush)
-                && (e.state == State::Unconfirmed || off && e.state == State::NotRemoved)
+            e.taken_by == Some(flush) && (e.state == State::Unconfirmed || off && e.state == State::NotRemoved)
         };
         let done = self.entries.extract_if(.., done).collect();
         for entry in self.entries.iter_mut().filter(|e| e.taken_by == Some(flush)) {
@@ -254,6 +247,55 @@ mod tests {
         assert_eq!(freed(&unconfirmed.confirmed(first, false)), [range(2)], "P2: the other one is mapped");
         let (_, third) = unconfirmed.begin();
         assert_eq!(freed(&unconfirmed.confirmed(third, true)), [range(7)], "nothing is translated any more");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig {
+            cases: if cfg!(miri) { 4 } else { 256 }, failure_persistence: None, ..Default::default()
+        })]
+        /// Whatever flushes are in flight, and in whatever order they end: an entry is freed by one that began with its
+        /// range in hand, and the last one, which nothing overtakes, frees all.
+        #[test]
+        fn an_entry_is_confirmed_by_a_flush_that_has_its_range(
+            steps in proptest::collection::vec((0..3_u8, proptest::prelude::any::<proptest::sample::Index>()), 1..40),
+        ) {
+            let (mut unconfirmed, mut flights, mut added, mut left) = (Unconfirmed::default(), Vec::new(), 0, Vec::new());
+            let covers = |gather: &Gather, r: Range| gather.range().is_some_and(|(a, b)| a <= r.iova && r.last() <= b);
+            for (step, which) in steps {
+                match step {
+                    0 => {
+                        let mut gather = Gather::new();
+                        gather.add(range(added).iova, range(added).len);
+                        unconfirmed.unconfirmed(gather, &[range(added)], None);
+                        left.push(range(added));
+                        added += 1;
+                    }
+                    1 if flights.len() < 4 => flights.push((unconfirmed.begin(), added)),
+                    _ if flights.is_empty() => {}
+                    how => {
+                        let ((gather, mark), begun) = flights.swap_remove(which.index(flights.len()));
+                        if how == 1 {
+                            unconfirmed.failed(mark, gather);
+                            continue;
+                        }
+                        for done in freed(&unconfirmed.confirmed(mark, false)) {
+                            proptest::prop_assert!(covers(&gather, done), "{done:?} by {:?}", gather.range());
+                            proptest::prop_assert!(done.iova < range(begun).iova, "{done:?} came later");
+                            left.retain(|r| *r != done);
+                        }
+                        gather.free_tables();
+                    }
+                }
+            }
+            for ((gather, mark), _) in flights {
+                unconfirmed.failed(mark, gather);
+            }
+            let (gather, mark) = unconfirmed.begin();
+            gather.free_tables();
+            let mut done = freed(&unconfirmed.confirmed(mark, false));
+            done.sort_unstable();
+            proptest::prop_assert_eq!(done, left);
+        }
     }
 
     fn range(page: u64) -> Range {

@@ -4,13 +4,14 @@
 #![expect(unsafe_code, reason = "implements the unsafe trait `Memory` over raw allocations")]
 
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+use alloc::collections::BTreeMap;
 use core::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::vec::Vec;
 
 use crate::addr::{CpuPtr, PhysAddr};
-use crate::mem::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
+use crate::mem::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse, access};
 use crate::sync::SpinLock;
 
 const ALIGN: usize = 4096;
@@ -20,6 +21,8 @@ pub(crate) struct FakeMemory {
     banks: Vec<(RamRange, NonNull<u8>)>,
     cache_ops: SpinLock<Vec<(CacheOp, PhysAddr, u64)>>,
     windows: AtomicUsize,
+    /// Words that were written back, once RAM is kept apart from the cache.
+    ram: SpinLock<Option<BTreeMap<PhysAddr, u64>>>,
 }
 
 // SAFETY: the pointers are owned, and only lent under the contract of `Memory::window`.
@@ -41,6 +44,7 @@ impl FakeMemory {
             banks: ranges.iter().map(bank).collect(),
             cache_ops: SpinLock::new(Vec::new()),
             windows: AtomicUsize::new(0),
+            ram: SpinLock::new(None),
         };
         for &(range, ptr) in &memory.banks {
             // SAFETY: the bank was just allocated with this length, and the pointer is not shared yet.
@@ -56,6 +60,16 @@ impl FakeMemory {
     /// Cache maintenance since the last call.
     pub(crate) fn take_cache_ops(&self) -> Vec<(CacheOp, PhysAddr, u64)> {
         core::mem::take(&mut *self.cache_ops.lock())
+    }
+
+    /// From now on what is stored is in the cache, and [`ram_word`](Self::ram_word) sees it once it was cleaned.
+    pub(crate) fn separate_ram(&self) {
+        *self.ram.lock() = Some(BTreeMap::new());
+    }
+
+    /// Word of RAM as a device that does not snoop reads it. `None` unless RAM is kept apart.
+    pub(crate) fn ram_word(&self, at: PhysAddr) -> Option<u64> {
+        self.ram.lock().as_ref().map(|ram| ram.get(&at).copied().unwrap_or(0xa5a5_a5a5_a5a5_a5a5))
     }
 
     /// Calls of `window` since the last call of this.
@@ -90,6 +104,12 @@ unsafe impl Memory for FakeMemory {
 
     fn cache(&self, op: CacheOp, base: PhysAddr, len: u64) {
         self.cache_ops.lock().push((op, base, len));
+        if op != CacheOp::Invalidate
+            && let Some(ram) = self.ram.lock().as_mut()
+        {
+            let words = (base.0 & !7..base.0 + len).step_by(8).map(PhysAddr);
+            ram.extend(words.map(|at| (at, access::load_u64(self, at, Caching::Cached).unwrap())));
+        }
     }
 
     fn barrier(&self, _barrier: Barrier) {

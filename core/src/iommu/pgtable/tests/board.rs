@@ -65,7 +65,8 @@ impl Board {
     }
 
     pub(super) fn word(&self, table: PhysAddr, index: u64) -> u64 {
-        access::load_u64(&*self.memory, table + index * 8, Caching::Uncached).unwrap()
+        let at = table + index * 8;
+        self.memory.ram_word(at).unwrap_or_else(|| access::load_u64(&*self.memory, at, Caching::Uncached).unwrap())
     }
 
     /// Table walk by the manual. Returns the leaf entry, its level, and the output address.
