@@ -13,6 +13,8 @@ mod conditions;
 mod devices;
 mod drivers;
 mod error;
+#[cfg(all(test, not(loom)))]
+mod leaving;
 mod lifecycle;
 mod links;
 mod matching;

@@ -4,7 +4,8 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use std::collections::BTreeMap;
+use core::any::Any;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
@@ -78,6 +79,12 @@ pub(super) struct ToyState {
     pub(super) unresponsive: bool,
     /// Attaching a stream fails.
     pub(super) attach_fails: bool,
+    /// Streams that cannot be attached to anything.
+    pub(super) stuck: BTreeSet<u32>,
+    /// Each attachment of a stream, in their order.
+    pub(super) attachments: Vec<(u32, DomainKind)>,
+    /// Kind of the domain that each stream is attached to.
+    pub(super) attached: BTreeMap<u32, DomainKind>,
     /// Unmaps fail and remove nothing from the table.
     pub(super) unmap_fails: bool,
     /// Maps fail with `Unconfirmed`, once no others are left, and the IOTLB has cached their pages.
@@ -204,8 +211,16 @@ impl Iommu for ToyIommu {
     fn domain(&self, kind: DomainKind) -> Result<Arc<dyn Translation>, IommuError> {
         Ok(Arc::new(ToyDomain(Arc::clone(&self.0), kind)))
     }
-    fn attach(&self, _: StreamId, _: &Arc<dyn Translation>) -> Result<(), IommuError> {
-        if self.0.state.lock().unwrap().attach_fails { Err(IommuError::Dead) } else { Ok(()) }
+    fn attach(&self, stream: StreamId, domain: &Arc<dyn Translation>) -> Result<(), IommuError> {
+        let mut s = self.0.state.lock().unwrap();
+        if s.attach_fails || s.stuck.contains(&stream.0) {
+            return Err(IommuError::Dead);
+        }
+        let any: &dyn Any = &**domain;
+        let kind = any.downcast_ref::<ToyDomain>().ok_or(IommuError::ForeignDomain)?.1;
+        s.attached.insert(stream.0, kind);
+        s.attachments.push((stream.0, kind));
+        Ok(())
     }
 }
 

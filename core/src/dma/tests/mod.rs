@@ -12,3 +12,4 @@ mod ring;
 mod scatter;
 mod states;
 mod streaming;
+mod streams;
