@@ -30,6 +30,21 @@ fn a_mask_holds_for_one_binding_only() {
 }
 
 #[test]
+fn a_bounced_buffer_keeps_the_bytes_that_the_device_does_not_write() {
+    TestBoard::direct().run(|dev| {
+        for direction in [Direction::ToDevice, Direction::FromDevice, Direction::Bidirectional] {
+            let mut high = dev.state.system().dma_buffer(4096)?;
+            high.as_mut_slice().fill(0xaa);
+            let mapped = dev.dma().map(high, direction)?;
+            assert!(mapped.is_bounced());
+            let back = mapped.unmap()?;
+            assert!(back.as_slice().iter().all(|b| *b == 0xaa), "{direction:?}");
+        }
+        Ok(Vec::new())
+    });
+}
+
+#[test]
 fn a_mask_below_all_memory_is_an_error_that_returns_the_buffer() {
     TestBoard::direct().run(|dev| {
         dev.dma().set_mask(16)?;
