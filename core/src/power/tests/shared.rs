@@ -143,7 +143,7 @@ impl Model {
     }
 }
 
-fn add(machine: &Handle, providers: &[NodeId; 2], name: &str, lines: &BTreeSet<usize>, at: u8) {
+fn add(machine: &Handle, providers: [NodeId; 2], name: &str, lines: &BTreeSet<usize>, at: u8) {
     let mut desc = DeviceDesc::new(name);
     desc.compatible.push("t,user".into());
     for line in lines {
@@ -173,7 +173,7 @@ fn run(lists: [u8; 3], at: u8, goes_on: u8, steps: &[(u8, usize)]) -> Result<(),
     let lists = lists.map(|bits| (0..KINDS.len()).filter(|line| bits >> line & 1 != 0).collect());
     let mut model = Model { lists, bound: [false; 3], kept: [false; 3], on: BTreeSet::new() };
     for (user, name) in USERS.iter().enumerate() {
-        add(&machine, &providers, name, &model.lists[user], at);
+        add(&machine, providers, name, &model.lists[user], at);
         model.bind(user);
     }
     for &(action, user) in steps {
@@ -243,7 +243,7 @@ fn run(lists: [u8; 3], at: u8, goes_on: u8, steps: &[(u8, usize)]) -> Result<(),
                 let off = core::mem::take(&mut board.lock().log);
                 check_order(&off, &what)?;
                 prop_assert_eq!(&board.lock().on, &model.on, "{}", what);
-                add(&machine, &providers, name, &model.lists[user], at);
+                add(&machine, providers, name, &model.lists[user], at);
                 model.bind(user);
             }
         }
