@@ -202,11 +202,13 @@ fn vectors_fire_and_are_masked_and_end(machine: Qemu) {
 }
 
 #[test]
+#[ignore = "needs qemu-system-x86_64"]
 fn vectors_fire_and_are_masked_and_end_on_q35() {
     vectors_fire_and_are_masked_and_end(Qemu::Q35);
 }
 
 #[test]
+#[ignore = "needs qemu-system-aarch64"]
 fn vectors_fire_and_are_masked_and_end_on_virt() {
     vectors_fire_and_are_masked_and_end(Qemu::Virt);
 }

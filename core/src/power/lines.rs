@@ -34,7 +34,6 @@ impl Line {
         }
     }
 
-    /// Conflict with a line that is pinned for `device`.
     /// Place of its kind in the order in which a binding takes its lines; regulators are the driver's, which comes last.
     const fn step(&self) -> u8 {
         match self.kind {
@@ -45,6 +44,7 @@ impl Line {
         }
     }
 
+    /// Conflict with a line that is pinned for `device`.
     fn pinned_conflict(&self, machine: &System, device: NodeId) -> Conflict {
         let holder = Holder::new(&machine.node_name(device).into(), "not shown to be quiesced");
         Conflict { subject: self.subject(machine), holder, mode: Mode::Shared("") }
