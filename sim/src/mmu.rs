@@ -58,6 +58,8 @@ struct State {
     map_fails_in: Option<u32>,
     /// Number of following flushes that fail.
     flushes_to_fail: u32,
+    /// Last address that it translates, if that is not the last one of 32 bits.
+    last: Option<u64>,
 }
 
 /// Model of the hardware.
@@ -94,6 +96,11 @@ impl Mmu {
     /// Hardware after power-up: every stream bypasses translation.
     pub fn new(name: &str, grouping: Grouping) -> Arc<Self> {
         Arc::new(Self { name: name.into(), grouping, state: Mutex::default() })
+    }
+
+    /// Makes it translate the addresses up to `last` only. Called before its driver is bound.
+    pub fn translate_up_to(&self, last: u64) {
+        self.lock().last = Some(last);
     }
 
     /// Makes the call of this kind after the next `after` ones fail; for flushes, the next `after + 1`.
@@ -299,7 +306,7 @@ impl Iommu for MmuIommu {
     }
 
     fn geometry(&self) -> Geometry {
-        let last = DeviceAddr(u32::MAX.into());
+        let last = DeviceAddr(self.0.lock().last.unwrap_or(u32::MAX.into()));
         Geometry { first: DeviceAddr(0), last, page_sizes: PAGE_SIZE, reserved: Vec::new() }
     }
 

@@ -278,6 +278,36 @@ fn a_threaded_part_that_panics_keeps_no_other_part_from_its_run() {
     }
 }
 
+/// A device of two lines, as it is silenced before it is held in reset.
+#[test]
+fn no_handler_of_a_silenced_device_is_called() {
+    let called = Count::default();
+    let counted = called.clone();
+    let (env, machine) = machine(Trigger::EdgeRising, 0, move |dev| {
+        for index in 0..2 {
+            let counted = counted.clone();
+            dev.request_irq(index, move || {
+                counted.add();
+                IrqReturn::Handled
+            })?;
+        }
+        Ok(())
+    });
+    let lines = [LINE, IrqLine(LINE.0 + 1)];
+    let mut desc = DeviceDesc::new("two");
+    desc.compatible.push("acme,scripted".into());
+    desc.resources.extend(lines.map(|line| Resource::Irq { line, trigger: Trigger::EdgeRising }));
+    let device = machine.add_device(desc).unwrap();
+    machine.settle();
+    lines.into_iter().for_each(|line| env.raise(line));
+    assert_eq!(called.get(), 2);
+    machine.irqs().silence(&machine, device.node());
+    lines.into_iter().for_each(|line| env.raise(line));
+    assert_eq!(called.get(), 2);
+    machine.unbind("two", "scripted").unwrap();
+    assert_eq!(machine.promises().broken(), []);
+}
+
 /// Two devices on a line, the first of which is silenced between its hard handler and its threaded part.
 #[test]
 fn a_part_that_is_silenced_before_it_runs_holds_the_line_and_does_not_mask_it() {

@@ -249,7 +249,7 @@ impl Machine {
     }
 
     /// One step of [`end_binding`](Self::end_binding), under the device lock. `None` when a consumer was bound meanwhile.
-    fn end_locked(self: &Arc<Self>, device: &Arc<Device>, cause: Cause, of: BindingsOf<'_>) -> Option<bool> {
+    pub(super) fn end_locked(self: &Arc<Self>, device: &Arc<Device>, cause: Cause, of: BindingsOf<'_>) -> Option<bool> {
         let _lock = device.acquire(self, "an unbind");
         let _waits = record_wait(|| alloc::format!("an unbind of {}", device.name()));
         if !matches!(device.phase(), Phase::Unbound | Phase::Bound) {

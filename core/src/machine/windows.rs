@@ -6,12 +6,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use std::sync::Mutex;
 
+use super::lifecycle::BindingsOf;
 use super::{BindError, Handle, Machine, Policy};
 use crate::binding::{Bound, Phase};
 use crate::device::{DeviceDesc, NodeId, Supplier, SupplierKind};
 use crate::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
-use crate::event::EventKind;
+use crate::event::{Cause, EventKind};
 use crate::link::LinkState;
 use crate::power::{Supply, SupplyError};
 
@@ -146,6 +147,21 @@ fn the_clock_runs_while_managed_resources_are_released() {
         assert_eq!(during_unwind(&w, fails, |_, switched| switched.to_vec()), [[true]], "fails: {fails}");
         assert_eq!(*w.switched.lock().unwrap(), [true, false]);
     }
+}
+
+/// An unbind from a driver that does not have the device any more, as it finds when it has the device lock.
+#[test]
+fn an_unbind_that_comes_too_late_keeps_no_consumer_from_the_device() {
+    let w = fixture();
+    let clock = w.machine.device("clock").unwrap();
+    // What it has done before it had the lock.
+    w.machine.registry.lock().graph.supplier_leaves(clock.node());
+    assert_eq!(w.machine.end_locked(&clock, Cause::Unbind, BindingsOf::Name("another")), Some(false));
+    assert_eq!(clock.driver(), Some("clock"));
+    w.machine.register(Observer { observe: Arc::new(|| {}), fails: false });
+    w.machine.settle();
+    assert_eq!(w.machine.device("observer").unwrap().driver(), Some("observer"));
+    assert_eq!(w.machine.promises().broken(), []);
 }
 
 #[test]

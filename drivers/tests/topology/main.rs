@@ -25,6 +25,8 @@ mod checks;
 mod drivers;
 #[cfg(not(shuttle))]
 mod fixture;
+#[cfg(not(shuttle))]
+mod groups;
 mod races;
 #[cfg(not(shuttle))]
 mod walk;

@@ -1,10 +1,13 @@
 //! The reset between two users fails.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::dma::*;
+use bindery::addr::DeviceAddr;
+use bindery::dma::DmaMemory;
 use bindery::env::{IoError, Width};
+use bindery::iommu::Prot;
 use bindery::machine::Policy;
 use bindery_sim::salvator::{self, Salvator};
 
@@ -115,5 +118,43 @@ fn an_open_that_is_refused_can_be_tried_again() {
     drop(r.open(SATA).unwrap());
     drop(r.open(SATA).unwrap());
     assert!(r.events().iter().any(|l| l.contains("pass-through reset")));
+    assert_eq!(r.machine.promises().broken(), []);
+}
+
+/// The host takes a device back whose user is silent: what the device has under way ends before it loses its memory.
+#[test]
+fn a_device_is_reset_before_its_users_maps_are_removed() {
+    let (log, recorded) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+    let record = |what| {
+        let (log, recorded) = (Arc::clone(&log), Arc::clone(&recorded));
+        move |offset: u64, written| {
+            // SRCR8, by which the device's reset is asserted; any register of the IOMMU.
+            if written && log.load(Ordering::SeqCst) && (what == "unmapped" || offset == 0x920) {
+                recorded.lock().unwrap().push(what);
+            }
+        }
+    };
+    let (reset, unmapped) = (record("reset"), record("unmapped"));
+    let r = rig_on(Salvator::new().disk(disk()), Policy::default(), salvator::DEVICE_TREE, move |tap| {
+        tap.hook(salvator::CPG_BASE.0, move |_, offset, value, written| {
+            reset(offset, written);
+            Ok(value)
+        });
+        tap.hook(salvator::IPMMU_MM_BASE.0, move |_, offset, value, written| {
+            unmapped(offset, written);
+            Ok(value)
+        });
+    });
+    r.machine.settle();
+    r.give(SATA);
+    let session = r.open(SATA).unwrap();
+    let memory = DmaMemory::allocate(r.machine.memory(), 4096).unwrap();
+    session.map(DeviceAddr(0x10_0000), &memory, 0, 4096, Prot::READ | Prot::WRITE).unwrap();
+    log.store(true, Ordering::SeqCst);
+    r.machine.unbind(SATA, "vfio-platform").unwrap();
+    assert!(session.is_revoked());
+    let recorded = recorded.lock().unwrap().clone();
+    assert_eq!(recorded.first(), Some(&"reset"), "{recorded:?}");
+    assert!(recorded.contains(&"unmapped"), "{recorded:?}");
     assert_eq!(r.machine.promises().broken(), []);
 }
