@@ -299,10 +299,14 @@ fn no_handler_of_a_silenced_device_is_called() {
     desc.resources.extend(lines.map(|line| Resource::Irq { line, trigger: Trigger::EdgeRising }));
     let device = machine.add_device(desc).unwrap();
     machine.settle();
-    lines.into_iter().for_each(|line| env.raise(line));
+    for line in lines {
+        env.raise(line);
+    }
     assert_eq!(called.get(), 2);
     machine.irqs().silence(&machine, device.node());
-    lines.into_iter().for_each(|line| env.raise(line));
+    for line in lines {
+        env.raise(line);
+    }
     assert_eq!(called.get(), 2);
     machine.unbind("two", "scripted").unwrap();
     assert_eq!(machine.promises().broken(), []);
