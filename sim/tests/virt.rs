@@ -263,8 +263,12 @@ fn a_reset_of_the_secondary_bus_ends_a_transfer() {
     bench.board.ram().dma_write(DATA, b"kept....", true).unwrap();
     start(&*regs, DATA.0, true, 0);
     let bridge = bench.found.bridge_to(at.bus).unwrap().at;
+    // Held for a millisecond; a tenth of a second later the functions answer.
     bench.config.write(bridge, 0x3e, Width::W16, 0x40).unwrap();
+    bench.pass(Duration::from_millis(1));
     bench.config.write(bridge, 0x3e, Width::W16, 0).unwrap();
+    assert_eq!(bench.config.read(at, 4, Width::W16).unwrap(), 0xffff, "not yet");
+    bench.pass(Duration::from_millis(100));
     assert_eq!(bench.config.read(at, 4, Width::W16).unwrap(), 0, "the command register is that of power-up");
     bench.pass(edu::TRANSFER);
     assert_eq!(&bench.ram(DATA), b"kept....");

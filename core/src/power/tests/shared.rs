@@ -89,7 +89,8 @@ impl Driver for User {
         let number = USERS.iter().position(|name| *name == dev.name()).unwrap();
         let (stuck, kept) = &self.0[number];
         if let Some(supplier) = dev.desc().suppliers.first() {
-            kept.lock().push(dev.supplier::<dyn Supply>(supplier.node)?);
+            let supply = dev.supplier::<dyn Supply>(supplier.node)?;
+            kept.lock().push(supply);
         }
         Ok(Port { stuck: Arc::clone(stuck), reset: dev.reset_line() })
     }
