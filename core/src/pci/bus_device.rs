@@ -130,7 +130,7 @@ pub struct BusFunction {
 
 impl BusFunction {
     /// `function`, in `config`, behind a host bridge whose addresses are `windows`; nothing is known of its bus.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn new(
         config: Arc<dyn ConfigSpace + Send + Sync>,
         clock: SystemClock,

@@ -9,6 +9,7 @@ mod message;
 mod model;
 mod noise;
 mod random;
+#[cfg(not(loom))]
 mod secondary;
 
 use alloc::string::ToString;

@@ -147,6 +147,7 @@ impl Model {
     }
 
     /// Clears what can be written in all functions behind the bridge at `at`.
+    #[cfg(not(loom))]
     pub(super) fn reset_behind(&self, at: FunctionId) {
         let bridge = self.find(at);
         let mut parts = self.parts.borrow_mut();
