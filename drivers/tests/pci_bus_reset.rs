@@ -14,6 +14,7 @@ use bindery_sim::board::Stuck;
 use bindery_sim::mmu::Mmu;
 use bindery_sim::virt::{self, Virt};
 use common::Rig;
+use common::virt::transfers;
 
 const EDU: &str = "0000:02:01.0";
 const SIBLING: &str = "0000:02:02.0";
@@ -54,14 +55,6 @@ fn state(session: &Session) -> Result<u64, VfioError> {
     session.read(0, 4, Width::W32)
 }
 
-fn assert_works(rig: &Rig, name: &str) {
-    let client = rig.machine.client::<Edu>(name).unwrap();
-    let mut back = [0; 5];
-    client.call(|port| port.write(7, b"bytes")).unwrap().unwrap();
-    client.call(|port| port.read(7, &mut back)).unwrap().unwrap();
-    assert_eq!(&back, b"bytes");
-}
-
 #[test]
 fn siblings_of_one_hand_over_are_reset_together_and_nobody_elses() {
     let (rig, _) = rig();
@@ -93,7 +86,7 @@ fn siblings_of_one_hand_over_are_reset_together_and_nobody_elses() {
     }
     for name in [EDU, SIBLING] {
         take(&rig, name).unwrap();
-        assert_works(&rig, name);
+        transfers(&rig, name);
     }
     rig.assert_well();
 }
@@ -136,14 +129,14 @@ fn a_device_that_its_user_left_is_not_bound_while_a_driver_has_its_sibling() {
     assert!(give(&rig, EDU).is_err(), "nor given away");
     rig.board.set_stuck(Stuck::SecondaryBus(virt::BRIDGE), false);
     take(&rig, SIBLING).unwrap();
-    assert_works(&rig, SIBLING);
+    transfers(&rig, SIBLING);
     let refused = take(&rig, EDU).unwrap_err();
     assert!(refused.contains("0000:02:02.0 (edu)"), "{refused}");
     rig.machine.unbind(SIBLING, "edu").unwrap();
     take(&rig, EDU).unwrap();
     take(&rig, SIBLING).unwrap();
     for name in [EDU, SIBLING] {
-        assert_works(&rig, name);
+        transfers(&rig, name);
     }
     rig.assert_well();
 }
@@ -162,7 +155,7 @@ fn a_bus_that_does_not_come_back_gives_its_device_to_nobody() {
     rig.board.set_stuck(Stuck::SecondaryBus(virt::BRIDGE), false);
     // It was not reset for this driver, and has its addresses again.
     take(&rig, SIBLING).unwrap();
-    assert_works(&rig, SIBLING);
+    transfers(&rig, SIBLING);
     rig.machine.unbind(SIBLING, "edu").unwrap();
     give(&rig, EDU).unwrap();
     rig.assert_well();

@@ -24,12 +24,12 @@ const ALONE: &str = "0000:00:02.0";
 /// Where the user maps its memory.
 const IOVA: DeviceAddr = DeviceAddr(0x10_0000);
 
-/// The board with `edu` as stream 0 of an IOMMU, bound to its driver.
 /// A device that can be reset by itself, and one with the bus that it is alone on.
 fn both_resets() -> [Virt; 2] {
     [Virt::new().function_reset(), Virt::new()]
 }
 
+/// The board with `edu` as stream 0 of an IOMMU, bound to its driver.
 fn rig(virt: Virt) -> (Rig, Arc<Mmu>) {
     let (rig, mmu) = common::virt::translated(virt, |machine| {
         machine.register(Edu::default());
@@ -53,12 +53,7 @@ fn take(rig: &Rig) {
     }
     rig.machine.device(EDU).unwrap().set_driver_override(None);
     rig.machine.bind(EDU, "edu").unwrap();
-    let mut back = [0; 5];
-    let client = rig.machine.client::<Edu>(EDU).unwrap();
-    client.call(|port| port.write(7, b"bytes")).unwrap().unwrap();
-    client.call(|port| port.read(7, &mut back)).unwrap().unwrap();
-    assert_eq!(&back, b"bytes");
-    rig.assert_well();
+    common::virt::transfers(rig, EDU);
 }
 
 fn open(rig: &Rig) -> Session {

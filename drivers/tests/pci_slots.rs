@@ -37,11 +37,7 @@ fn check(rig: &Rig) -> usize {
 #[track_caller]
 fn assert_works(rig: &Rig) {
     assert_eq!(rig.driver(EDU), Some("edu"));
-    let client = rig.machine.client::<Edu>(EDU).unwrap();
-    let mut back = [0; 5];
-    client.call(|port| port.write(7, b"bytes")).unwrap().unwrap();
-    client.call(|port| port.read(7, &mut back)).unwrap().unwrap();
-    assert_eq!(&back, b"bytes");
+    common::virt::transfers(rig, EDU);
 }
 
 fn is_there(rig: &Rig) -> (bool, bool) {

@@ -60,12 +60,7 @@ fn take(rig: &Rig) {
     assert_eq!((next_message(rig), rig.machine.interrupt_lines()), (FIRST, vec![]));
     rig.machine.device(EDU).unwrap().set_driver_override(None);
     rig.machine.bind(EDU, "edu").unwrap();
-    let mut back = [0; 5];
-    let client = rig.machine.client::<Edu>(EDU).unwrap();
-    client.call(|port| port.write(7, b"bytes")).unwrap().unwrap();
-    client.call(|port| port.read(7, &mut back)).unwrap().unwrap();
-    assert_eq!(&back, b"bytes");
-    rig.assert_well();
+    common::virt::transfers(rig, EDU);
 }
 
 fn open(rig: &Rig) -> Session {

@@ -6,6 +6,7 @@
 //! by itself, the data, and that the machine uses in the end what it used in the beginning. Each path begins with a new device, pulled
 //! out and put in between two paths, or with a new process of QEMU.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -56,6 +57,7 @@ const ENDS: [(&str, End); 5] = [
     }),
     ("lifecycle: the device is pulled out", |p| {
         p.env.unplug("edu", PORT).map_err(|error| stopped(&error))?;
+        p.pulled_out.set(true);
         p.machine.device_vanished(EDU);
         Ok(p.machine.device(EDU).is_none())
     }),
@@ -217,6 +219,8 @@ struct Play<'a> {
     host: String,
     /// What the machine uses while the device is unbound.
     base: String,
+    /// The slot is empty.
+    pulled_out: Cell<bool>,
 }
 
 impl Drop for Play<'_> {
@@ -256,7 +260,18 @@ impl<'a> Play<'a> {
         machine.settle();
         let host = machine.devices().into_iter().find(|d| d.driver() == Some(PciHost::NAME));
         let host = host.map_or_else(String::new, |host| host.name().to_owned());
-        let mut play = Self { name, chooser, env, instrumented, hooks, machine, tree, host, base: String::new() };
+        let mut play = Self {
+            name,
+            chooser,
+            env,
+            instrumented,
+            hooks,
+            machine,
+            tree,
+            host,
+            base: String::new(),
+            pulled_out: Cell::new(false),
+        };
         play.must("bound", play.holder() == Some(Edu::NAME))?;
         let unbound = play.machine.unbind(EDU, Edu::NAME);
         play.must("unbound", unbound.is_ok())?;
@@ -287,7 +302,7 @@ impl<'a> Play<'a> {
         self.hooks.disable_faults(true);
         let machine = &self.machine;
         machine.register(Edu { dma_bits: DMA_BITS });
-        if self.name == ENDS[4].0 {
+        if self.pulled_out.get() {
             plug(self.env).map_err(|error| stopped(&error))?;
         }
         if machine.device(EDU).is_none() {

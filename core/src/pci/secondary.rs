@@ -25,10 +25,10 @@ const AFTER_CONVENTIONAL: Duration = Duration::from_millis(1010);
 const LINK_UP: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(10));
 
 /// Registers of the PCI Express capability, and their bits: the link tells when it is up, and that it is (7.5.3.6, 7.5.3.8).
-const LINK_CAPABILITIES: u16 = 0x0c;
-const TELLS_UP: u32 = 1 << 20;
-const LINK_STATUS: u16 = 0x12;
-const IS_UP: u32 = 1 << 13;
+pub(super) const LINK_CAPABILITIES: u16 = 0x0c;
+pub(super) const TELLS_UP: u32 = 1 << 20;
+pub(super) const LINK_STATUS: u16 = 0x12;
+pub(super) const IS_UP: u32 = 1 << 13;
 
 /// The bus behind a bridge.
 pub(super) struct SecondaryBus {
@@ -47,14 +47,24 @@ pub(super) struct SecondaryBus {
 }
 
 impl SecondaryBus {
-    fn read(&self, offset: u16, width: Width) -> Result<u32, BusError> {
+    /// The bridge.
+    pub(super) fn bridge(&self) -> FunctionId {
+        self.bridge
+    }
+
+    /// Reads a register of the bridge, none of which is all ones.
+    pub(super) fn read(&self, offset: u16, width: Width) -> Result<u32, BusError> {
         let value = self.config.read(self.bridge, offset, width).map_err(|_: IoError| BusError::Gone)?;
         if value == u32::MAX >> (32 - 8 * width.bytes().min(4)) { Err(BusError::Gone) } else { Ok(value) }
     }
 
+    /// Writes a register of 16 bits of the bridge.
+    pub(super) fn write(&self, offset: u16, value: u32) -> Result<(), BusError> {
+        self.config.write(self.bridge, offset, Width::W16, value).map_err(|_: IoError| BusError::Gone)
+    }
+
     fn set_control(&self, control: u32) -> Result<(), BusError> {
-        let gone = |_: IoError| BusError::Gone;
-        self.config.write(self.bridge, reg::BRIDGE_CONTROL, Width::W16, control).map_err(gone)?;
+        self.write(reg::BRIDGE_CONTROL, control)?;
         // The write has arrived when the answer is there.
         self.read(reg::BRIDGE_CONTROL, Width::W16).map(drop)
     }
@@ -100,8 +110,7 @@ impl SecondaryBus {
         let deadline = clock.now() + READY.0;
         if let Some(cap) = self.slot {
             // The link went down for the reset: that is no device that goes.
-            let gone = |_: IoError| BusError::Gone;
-            self.config.write(self.bridge, cap + slot::STATUS, Width::W16, slot::CHANGES).map_err(gone)?;
+            self.write(cap + slot::STATUS, slot::CHANGES)?;
         }
         for function in functions.iter().filter(|f| f.is_pending()) {
             if clock.wait_until(deadline.since(clock.now()), READY.1, || function.answers()) {
@@ -175,7 +184,7 @@ impl Functions {
     /// The slot of a port, if it has one.
     pub fn slot(&self, port: &Function) -> Option<Slot> {
         let bus = self.buses.values().find(|bus| bus.bridge == port.at)?;
-        Slot::new(Arc::clone(&self.config), port, Arc::clone(bus))
+        Slot::new(port, Arc::clone(bus))
     }
 
     /// The function `function`, as the core reaches it.

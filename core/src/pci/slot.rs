@@ -4,17 +4,13 @@
 
 use alloc::sync::Arc;
 
-use super::secondary::SecondaryBus;
-use super::{Capability, ConfigSpace, Function, FunctionId, PortKind};
+use super::secondary::{IS_UP, LINK_CAPABILITIES, LINK_STATUS, SecondaryBus, TELLS_UP};
+use super::{Capability, Function, FunctionId, PortKind};
 use crate::bus::BusError;
-use crate::env::{IoError, Width};
+use crate::env::Width;
 
 /// Flags of the capability: the port has a slot.
 const IMPLEMENTED: u32 = 1 << 8;
-const LINK_CAPABILITIES: u16 = 0x0c;
-const TELLS_UP: u32 = 1 << 20;
-const LINK_STATUS: u16 = 0x12;
-const IS_UP: u32 = 1 << 13;
 const CAPABILITIES: u16 = 0x14;
 /// Slot capabilities: power can be switched; there is a power indicator.
 const HAS_POWER: u32 = 1 << 1;
@@ -36,11 +32,10 @@ pub(super) const CHANGES: u32 = PRESENCE_CHANGED | LINK_CHANGED;
 
 /// The slot of a port.
 pub struct Slot {
-    config: Arc<dyn ConfigSpace + Send + Sync>,
-    port: FunctionId,
-    /// Offset of the PCI Express capability.
-    cap: u16,
+    /// The bus behind the port.
     bus: Arc<SecondaryBus>,
+    /// Offset of the port's PCI Express capability.
+    cap: u16,
 }
 
 /// State of a slot, and what has happened since the last look.
@@ -69,23 +64,18 @@ pub(super) fn of(function: &Function) -> Option<u16> {
 }
 
 impl Slot {
-    pub(super) fn new(
-        config: Arc<dyn ConfigSpace + Send + Sync>,
-        function: &Function,
-        bus: Arc<SecondaryBus>,
-    ) -> Option<Self> {
-        let cap = of(function)?;
-        Some(Self { config, port: function.at, cap, bus })
+    /// That of `port`, behind which `bus` is, if it has one.
+    pub(super) fn new(port: &Function, bus: Arc<SecondaryBus>) -> Option<Self> {
+        Some(Self { bus, cap: of(port)? })
     }
 
     /// The port.
     pub fn port(&self) -> FunctionId {
-        self.port
+        self.bus.bridge()
     }
 
     fn read(&self, offset: u16, width: Width) -> Result<u32, BusError> {
-        let value = self.config.read(self.port, self.cap + offset, width).map_err(|_: IoError| BusError::Gone)?;
-        if value == u32::MAX >> (32 - 8 * width.bytes().min(4)) { Err(BusError::Gone) } else { Ok(value) }
+        self.bus.read(self.cap + offset, width)
     }
 
     /// Looks at the slot, and forgets what has happened. A reset of its bus is waited for: it happens to no device.
@@ -97,8 +87,7 @@ impl Slot {
         let _no_reset = self.bus.no_reset();
         let happened = self.read(STATUS, Width::W16)? & HAPPENED;
         if happened != 0 {
-            let gone = |_: IoError| BusError::Gone;
-            self.config.write(self.port, self.cap + STATUS, Width::W16, happened).map_err(gone)?;
+            self.bus.write(self.cap + STATUS, happened)?;
         }
         // After what has happened was cleared: a change from here on is seen by the next look.
         let present = self.read(STATUS, Width::W16)? & PRESENT != 0;
@@ -131,13 +120,12 @@ impl Slot {
         if offers & HAS_INDICATOR != 0 {
             control = control & !INDICATOR | if on { INDICATOR_ON } else { INDICATOR };
         }
-        let gone = |_: IoError| BusError::Gone;
-        self.config.write(self.port, self.cap + CONTROL, Width::W16, control).map_err(gone)
+        self.bus.write(self.cap + CONTROL, control)
     }
 }
 
 impl core::fmt::Debug for Slot {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "Slot({})", self.port)
+        write!(f, "Slot({})", self.port())
     }
 }

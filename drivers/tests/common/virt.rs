@@ -8,6 +8,7 @@ use bindery::env::Env;
 use bindery::firmware::fdt;
 use bindery::iommu::Grouping;
 use bindery::machine::{Handle, Machine, Policy};
+use bindery_drivers::edu::Edu;
 use bindery_drivers::pci_host::PciHost;
 use bindery_sim::mmu::{Mmu, MmuDriver};
 use bindery_sim::virt::{self, Virt};
@@ -62,4 +63,15 @@ pub fn translated_on(
     machine.add_device(host).unwrap();
     machine.settle();
     (Rig { board, machine }, mmu)
+}
+
+/// Has the driver of the `edu` called `name` transfer bytes there and back.
+#[track_caller]
+pub fn transfers(rig: &Rig, name: &str) {
+    let mut back = [0; 5];
+    let client = rig.machine.client::<Edu>(name).unwrap();
+    client.call(|port| port.write(7, b"bytes")).unwrap().unwrap();
+    client.call(|port| port.read(7, &mut back)).unwrap().unwrap();
+    assert_eq!(&back, b"bytes");
+    rig.assert_well();
 }
