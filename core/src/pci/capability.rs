@@ -33,6 +33,8 @@ impl Capability {
     pub const ERROR_REPORTING: u16 = 0x01;
     /// Extended: access control services.
     pub const ACCESS_CONTROL: u16 = 0x0d;
+    /// Extended: downstream port containment.
+    pub const CONTAINMENT: u16 = 0x1d;
 }
 
 /// Type of a function with a PCI Express capability.

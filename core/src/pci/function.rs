@@ -4,8 +4,14 @@ use alloc::vec::Vec;
 
 use super::config::reg;
 use super::problem::Fault;
-use super::{Bar, Capability, ConfigSpace, FunctionId, Msi, MsiX, PortKind, bar, capability, slot};
+use super::{
+    Bar, Capability, ConfigSpace, FunctionId, Msi, MsiX, PortKind, bar, capability, containment, errors, slot,
+};
 use crate::env::{IoError, Width};
+
+/// Names of extended capabilities in reports.
+const ERRORS: &str = "advanced error reporting";
+const CONTAINMENT: &str = "downstream port containment";
 
 /// Layout of a function's header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +55,10 @@ pub struct Function {
     pub interrupt_pin: u8,
     /// It can be reset without its neighbours (function-level reset).
     pub function_reset: bool,
+    /// Offset of the capability for errors (advanced error reporting), where it is whole.
+    pub errors: Option<u16>,
+    /// Offset of that for the containment of what is below a port, where it is whole.
+    pub containment: Option<u16>,
 }
 
 impl Function {
@@ -103,6 +113,8 @@ impl Function {
             msi_x: None,
             interrupt_pin: 0,
             function_reset: false,
+            errors: None,
+            containment: None,
         };
         if !matches!(header, Header::Unknown(_)) {
             function.bars = bar::read(config, at, bars, &mut problem)?;
@@ -152,6 +164,23 @@ impl Function {
         }
         if let Some(cap) = self.capability(Capability::MSI_X, false) {
             self.msi_x = capability::msi_x(config, at, cap, &self.bars, &mut problem)?;
+        }
+        let extended = |id, bytes: u16| {
+            let cap = self.capability(id, true)?;
+            Some((cap, u32::from(cap) + u32::from(bytes) <= u32::from(config.size())))
+        };
+        let (errors, containment) = (
+            extended(Capability::ERROR_REPORTING, errors::len(self.port)),
+            extended(Capability::CONTAINMENT, containment::LEN),
+        );
+        match errors {
+            Some((cap, false)) => problem(Fault::ExtendedCut { what: ERRORS, at: cap }),
+            whole => self.errors = whole.map(|(cap, _)| cap),
+        }
+        match containment {
+            Some((cap, false)) => problem(Fault::ExtendedCut { what: CONTAINMENT, at: cap }),
+            Some((cap, true)) if !containment::is_possible(self.port) => problem(Fault::NoLinkBelow { at: cap }),
+            whole => self.containment = whole.map(|(cap, _)| cap),
         }
         Ok(())
     }

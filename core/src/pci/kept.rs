@@ -4,7 +4,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::config::reg;
-use super::{Bar, BarKind, Capability, ConfigSpace, Function, FunctionId, Header, PortKind, bar, isolation};
+use super::{
+    Bar, BarKind, Capability, ConfigSpace, Function, FunctionId, Header, PortKind, bar, containment, errors, isolation,
+};
 use crate::bus::BusError;
 use crate::env::{IoError, Width};
 use crate::sync::SpinLock;
@@ -58,6 +60,8 @@ impl Kept {
             let there = controls.iter().filter(|(at, there)| *there && cap + at + 2 <= 0x100);
             registers.extend(there.map(|(at, _)| (cap + at, Width::W16)));
         }
+        registers.extend(errors::chosen(function).map(|at| (at, Width::W32)));
+        registers.extend(containment::chosen(function).map(|at| (at, Width::W16)));
         // Without them it could reach its neighbours (P7).
         registers.extend(isolation::control(function, config.size()).map(|at| (at, Width::W16)));
         Self {

@@ -6,20 +6,24 @@
 //!
 //! Layouts are those of the *PCI Local Bus Specification* 3.0 (header type 0, BARs: 6.1, 6.2.5; capability list: 6.7; MSI, MSI-X:
 //! 6.8), the *PCI-to-PCI Bridge Architecture Specification* 1.2 (header type 1: 3.2) and the *PCI Express Base Specification* 5.0
-//! (ECAM: 7.2.2; PCI Express capability: 7.5.3; extended capabilities: 7.6; ACS: 7.7.8).
+//! (ECAM: 7.2.2; PCI Express capability: 7.5.3; extended capabilities: 7.6; ACS: 7.7.8; AER: 7.8.4;
+//! DPC: 7.9.15).
 
 mod assign;
 mod bar;
 mod bus_device;
 mod capability;
 mod config;
+mod containment;
 mod ecam;
+mod errors;
 mod function;
 mod isolation;
 mod kept;
 mod message;
 mod pin;
 mod plan;
+mod port;
 mod problem;
 mod ranges;
 mod scan;
@@ -33,9 +37,12 @@ pub use bar::{Bar, BarKind};
 pub use bus_device::BusFunction;
 pub use capability::{Capability, Msi, MsiX, PortKind};
 pub use config::{ConfigSpace, FunctionId};
+pub use containment::ContainedBy;
 pub use ecam::Ecam;
+pub use errors::{ErrorRegisters, Errors, Received, Severity};
 pub use function::{Function, Header};
 pub use isolation::Isolation;
+pub use port::Port;
 pub use problem::{Fault, Problem};
 pub use scan::{Bridge, HostBridge, Topology, enumerate, enumerate_behind};
 pub use secondary::Functions;

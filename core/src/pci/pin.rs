@@ -24,6 +24,7 @@ impl Topology {
     ///     // ...
     /// #   id: (1, 1), subsystem: None, class: 0, revision: 0, header: Header::Device, bars: vec![], capabilities: vec![],
     /// #   port: None, msi: None, msi_x: None, function_reset: false, slot: false,
+    /// #   errors: None, containment: None,
     /// };
     /// let found = Topology { functions: vec![device.clone()], bridges: vec![bridge], problems: vec![] };
     /// // INTD of device 2 is the bridge's INTB.

@@ -62,6 +62,20 @@ pub enum Fault {
         /// Its offset.
         at: u16,
     },
+    /// An extended capability that does not fit before the end of configuration space.
+    #[error("{what} at {at:#x}: reaches past the end of configuration space")]
+    ExtendedCut {
+        /// Name of the capability.
+        what: &'static str,
+        /// Its offset.
+        at: u16,
+    },
+    /// Containment of a function that has no link below it.
+    #[error("downstream port containment at {at:#x}: the function is no port with a link below it")]
+    NoLinkBelow {
+        /// Offset of the capability.
+        at: u16,
+    },
     /// An MSI-X table or pending-bit array outside its BAR.
     #[error("MSI-X {what}: {bytes:#x} bytes at {offset:#x} are not inside BAR {bar}")]
     MsiXPlace {

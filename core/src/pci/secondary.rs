@@ -9,7 +9,9 @@ use core::time::Duration;
 use super::bus_device::{BusFunction, READY};
 use super::config::reg;
 use super::kept::Kept;
-use super::{Bridge, Capability, ConfigSpace, Function, FunctionId, PortKind, Slot, Topology, Window, slot};
+use super::{
+    Bridge, Capability, ConfigSpace, ErrorRegisters, Function, FunctionId, Port, PortKind, Slot, Topology, Window, slot,
+};
 use crate::bus::BusError;
 use crate::context::SystemClock;
 use crate::env::{IoError, Width};
@@ -42,8 +44,10 @@ pub(super) struct SecondaryBus {
     numbers: (u8, u8),
     /// Functions on it and behind it; those behind a bridge come after it.
     functions: SpinLock<Vec<Arc<Kept>>>,
-    /// Held during a reset, which sleeps.
-    resetting: Mutex<()>,
+    /// Held during a reset, which sleeps. True while its functions are held in reset, or their link is kept down.
+    resetting: Mutex<bool>,
+    /// Held while a register of the port is changed that a handler of its interrupt changes, too.
+    control: SpinLock<()>,
 }
 
 impl SecondaryBus {
@@ -56,6 +60,51 @@ impl SecondaryBus {
     pub(super) fn read(&self, offset: u16, width: Width) -> Result<u32, BusError> {
         let value = self.config.read(self.bridge, offset, width).map_err(|_: IoError| BusError::Gone)?;
         if value == u32::MAX >> (32 - 8 * width.bytes().min(4)) { Err(BusError::Gone) } else { Ok(value) }
+    }
+
+    /// Reads a register of the bridge that may be all ones.
+    pub(super) fn read_any(&self, offset: u16, width: Width) -> Result<u32, BusError> {
+        self.config.read(self.bridge, offset, width).map_err(|_: IoError| BusError::Gone)
+    }
+
+    /// Offset of the bridge's PCI Express capability, when there is a link behind it.
+    pub(super) fn link(&self) -> Option<u16> {
+        self.link
+    }
+
+    /// Keeps handlers of the port's interrupt from changing its registers.
+    pub(super) fn lock_control(&self) -> impl Sized + '_ {
+        self.control.lock()
+    }
+
+    /// Changes `bits` of a register, of which the lower 16 bits can be changed. Its lock is held.
+    pub(super) fn change(&self, offset: u16, bits: u32, wanted: u32) -> Result<(), BusError> {
+        let old = self.read(offset, Width::W16)?;
+        self.write(offset, old & !bits | wanted)
+    }
+
+    /// Holds all functions in reset, unless their link is down already (`is_down`); until [`let_go`](Self::let_go).
+    pub(super) fn hold(&self, is_down: bool) -> Result<(), BusError> {
+        let mut held = self.resetting.lock();
+        if !is_down {
+            let control = self.read(reg::BRIDGE_CONTROL, Width::W16)?;
+            self.set_control(control | reg::SECONDARY_RESET)?;
+        }
+        *held = true;
+        Ok(())
+    }
+
+    /// Ends that, and waits until the functions may be accessed. What software had set in them is gone.
+    pub(super) fn let_go(&self, clock: &SystemClock) -> Result<(), BusError> {
+        let mut held = self.resetting.lock();
+        let control = self.read(reg::BRIDGE_CONTROL, Width::W16)?;
+        if control & reg::SECONDARY_RESET != 0 {
+            clock.wait_until(HOLD, HOLD, || false);
+            self.set_control(control & !reg::SECONDARY_RESET)?;
+        }
+        self.settle(clock)?;
+        *held = false;
+        Ok(())
     }
 
     /// Writes a register of 16 bits of the bridge.
@@ -79,22 +128,8 @@ impl SecondaryBus {
         self.resetting.lock()
     }
 
-    /// Resets the bus. Functions that do not come back keep what is to be set again. Nobody uses them meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// [`BusError::Gone`] when the bridge does not respond.
-    pub(super) fn reset(&self, clock: &SystemClock) -> Result<(), BusError> {
-        let _one_reset = self.resetting.lock();
-        let control = self.read(reg::BRIDGE_CONTROL, Width::W16)? & !reg::SECONDARY_RESET;
-        let functions = self.functions.lock().clone();
-        for function in &functions {
-            // One that has gone has nothing to keep.
-            let _ = function.save();
-        }
-        self.set_control(control | reg::SECONDARY_RESET)?;
-        clock.wait_until(HOLD, HOLD, || false);
-        self.set_control(control)?;
+    /// Waits for the link, and for the time after it before which nothing behind it may be accessed.
+    fn settle(&self, clock: &SystemClock) -> Result<(), BusError> {
         let settle = match self.link {
             None => AFTER_CONVENTIONAL,
             Some(cap) => {
@@ -106,12 +141,36 @@ impl SecondaryBus {
             }
         };
         clock.wait_until(settle, settle, || false);
-        // One deadline for all: what does not come back has no claim on the time of others.
-        let deadline = clock.now() + READY.0;
         if let Some(cap) = self.slot {
             // The link went down for the reset: that is no device that goes.
             self.write(cap + slot::STATUS, slot::CHANGES)?;
         }
+        Ok(())
+    }
+
+    /// Resets the bus. Functions that do not come back keep what is to be set again. Nobody uses them meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError::Gone`] when the bridge does not respond.
+    pub(super) fn reset(&self, clock: &SystemClock) -> Result<(), BusError> {
+        let held = self.resetting.lock();
+        if *held {
+            // An error is being dealt with: its functions are about to be removed.
+            return Err(BusError::Gone);
+        }
+        let control = self.read(reg::BRIDGE_CONTROL, Width::W16)? & !reg::SECONDARY_RESET;
+        let functions = self.functions.lock().clone();
+        for function in &functions {
+            // One that has gone has nothing to keep.
+            let _ = function.save();
+        }
+        self.set_control(control | reg::SECONDARY_RESET)?;
+        clock.wait_until(HOLD, HOLD, || false);
+        self.set_control(control)?;
+        self.settle(clock)?;
+        // One deadline for all: what does not come back has no claim on the time of others.
+        let deadline = clock.now() + READY.0;
         for function in functions.iter().filter(|f| f.is_pending()) {
             if clock.wait_until(deadline.since(clock.now()), READY.1, || function.answers()) {
                 let _ = function.restore();
@@ -168,7 +227,8 @@ impl Functions {
             slot: slot::of(function),
             numbers: (bridge.secondary, bridge.subordinate),
             functions: SpinLock::default(),
-            resetting: Mutex::new(()),
+            resetting: Mutex::new(false),
+            control: SpinLock::new(()),
         }
     }
 
@@ -185,6 +245,17 @@ impl Functions {
     pub fn slot(&self, port: &Function) -> Option<Slot> {
         let bus = self.buses.values().find(|bus| bus.bridge == port.at)?;
         Slot::new(port, Arc::clone(bus))
+    }
+
+    /// The port `port`, if it is one with a link below it.
+    pub fn port(&self, port: &Function) -> Option<Port> {
+        let bus = self.buses.values().find(|bus| bus.bridge == port.at)?;
+        Port::new(port, Arc::clone(bus), self.errors(port))
+    }
+
+    /// Error registers of `function`, if it has any.
+    pub fn errors(&self, function: &Function) -> Option<ErrorRegisters> {
+        ErrorRegisters::new(&self.config, function)
     }
 
     /// The function `function`, as the core reaches it.

@@ -15,7 +15,9 @@ const CAPABILITIES: u16 = 0x14;
 /// Slot capabilities: power can be switched; there is a power indicator.
 const HAS_POWER: u32 = 1 << 1;
 const HAS_INDICATOR: u32 = 1 << 4;
-const CONTROL: u16 = 0x18;
+pub(super) const CONTROL: u16 = 0x18;
+/// Slot control: signal by an interrupt the attention button, a device that came or went, a link that did; all interrupts of the slot.
+pub(super) const SIGNALS: u32 = 1 | 1 << 3 | 1 << 5 | 1 << 12;
 /// Slot control: the power indicator, on and off, and the power, off.
 const INDICATOR: u32 = 3 << 8;
 const INDICATOR_ON: u32 = 1 << 8;
@@ -50,6 +52,8 @@ pub struct SlotState {
     pub changed: bool,
     /// Somebody asks for the device to be taken out of service, or into it (attention button).
     pub attention: bool,
+    /// Its link went down, or up again, and no device came or went.
+    pub link_failed: bool,
 }
 
 /// Offset of the capability at `cap` with these flags, when that is of a port with a slot.
@@ -98,7 +102,13 @@ impl Slot {
             present,
             changed: happened & CHANGES != 0,
             attention: happened & ATTENTION != 0,
+            link_failed: happened & CHANGES == LINK_CHANGED && present,
         })
+    }
+
+    /// True when something has happened that the slot signals.
+    pub(super) fn has_happened(&self) -> Result<bool, BusError> {
+        Ok(self.read(STATUS, Width::W16)? & (CHANGES | ATTENTION) != 0)
     }
 
     fn is_off(&self) -> Result<bool, BusError> {
@@ -113,6 +123,8 @@ impl Slot {
     /// [`BusError::Gone`] when the port does not respond.
     pub fn set_power(&self, on: bool) -> Result<(), BusError> {
         let offers = self.read(CAPABILITIES, Width::W32)?;
+        // The handler of the port's interrupt changes the same register.
+        let _one_change = self.bus.lock_control();
         let mut control = self.read(CONTROL, Width::W16)?;
         if offers & HAS_POWER != 0 {
             control = if on { control & !POWER_OFF } else { control | POWER_OFF };

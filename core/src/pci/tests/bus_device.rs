@@ -127,6 +127,8 @@ fn function(header: Header, caps: &[(u16, u16)]) -> Function {
             .collect(),
         port: None,
         slot: false,
+        errors: None,
+        containment: None,
         msi: None,
         msi_x: None,
         interrupt_pin: 0,

@@ -78,6 +78,8 @@ fn function(msi: Option<Msi>, msi_x: Option<MsiX>) -> Function {
         capabilities: Vec::new(),
         port: None,
         slot: false,
+        errors: None,
+        containment: None,
         msi,
         msi_x,
         interrupt_pin: 1,

@@ -2,6 +2,8 @@
 
 #[cfg(not(loom))]
 mod bus_device;
+#[cfg(not(loom))]
+mod errors;
 mod isolation;
 mod malformed;
 #[cfg(not(loom))]

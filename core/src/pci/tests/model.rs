@@ -14,11 +14,13 @@ use crate::pci::{ConfigSpace, FunctionId, Header, Space, Topology, Window};
 pub(super) struct Part {
     bytes: Vec<u8>,
     writable: Vec<u8>,
+    /// Bits that a write of ones clears.
+    cleared: Vec<u8>,
 }
 
 impl Part {
     fn new(header: u8) -> Self {
-        let part = Self { bytes: vec![0; 4096], writable: vec![0; 4096] };
+        let part = Self { bytes: vec![0; 4096], writable: vec![0; 4096], cleared: vec![0; 4096] };
         part.word(0, 0x1234_1af4).word(8, 0x0100_0001).byte(0xe, header).mask(4, 7)
     }
 
@@ -45,6 +47,13 @@ impl Part {
 
     pub(super) fn mask(mut self, at: usize, value: u32) -> Self {
         self.writable[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        self
+    }
+
+    /// Bits of a word that a write of ones clears.
+    #[cfg(not(loom))]
+    pub(super) fn clears(mut self, at: usize, value: u32) -> Self {
+        self.cleared[at..at + 4].copy_from_slice(&value.to_le_bytes());
         self
     }
 
@@ -160,6 +169,14 @@ impl Model {
         }
     }
 
+    /// Sets bits of a register, as hardware does.
+    #[cfg(not(loom))]
+    pub(super) fn happen(&self, at: FunctionId, offset: usize, bits: u32) {
+        let part = self.find(at).unwrap();
+        let bytes = &mut self.parts.borrow_mut()[part].1.bytes[offset..offset + 4];
+        bytes.iter_mut().zip(bits.to_le_bytes()).for_each(|(byte, bits)| *byte |= bits);
+    }
+
     /// The register of 32 bits of a function.
     pub(super) fn register(&self, at: FunctionId, offset: u16) -> u32 {
         ConfigSpace::read(self, at, offset, Width::W32).unwrap()
@@ -243,7 +260,7 @@ impl ConfigSpace for Model {
         for i in 0..width.bytes() as usize {
             let (place, new) = (usize::from(offset) + i, (value >> (8 * i)) as u8);
             let mask = part.writable[place];
-            part.bytes[place] = part.bytes[place] & !mask | new & mask;
+            part.bytes[place] = (part.bytes[place] & !mask | new & mask) & !(new & part.cleared[place]);
         }
         Ok(())
     }
