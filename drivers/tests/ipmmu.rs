@@ -3,12 +3,13 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bindery::addr::PhysAddr;
 use bindery::env::Env;
 use bindery::event::EventKind;
-use bindery::iommu::{DomainKind, IommuError, Owner, StreamId};
+use bindery::iommu::{DomainKind, Iommu, IommuError, Owner, StreamId};
 use bindery::machine::{BindError, Policy};
 use bindery_sim::board::Stuck;
 use bindery_sim::models::ipmmu::{Fault, FaultKind};
@@ -48,6 +49,13 @@ fn reach(rig: &Rig, leaf: usize, utlb: u32, addr: u64, write: bool) -> Result<u6
 
 fn sata_reaches(rig: &Rig, addr: u64) -> Result<u64, Fault> {
     reach(rig, 0, SATA_UTLB, addr, true)
+}
+
+/// The IOMMU in front of `device`.
+fn iommu_of(rig: &Rig, device: &str) -> Arc<dyn Iommu> {
+    let groups = rig.machine.groups().into_iter();
+    let mut groups = groups.filter(|g| g.info().members.iter().any(|m| &**m == device));
+    groups.next().unwrap().iommus().remove(0)
 }
 
 #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough in its lifetime")]
@@ -323,6 +331,36 @@ fn unbinding_the_root_unbinds_its_consumers_and_all_are_bound_again() {
 }
 
 #[test]
+fn the_tables_of_a_context_that_the_root_could_not_disable_are_never_used_again() {
+    for hung in [None, Some(1), Some(2)] {
+        let rig = rig();
+        let iommu = iommu_of(&rig, SATA);
+        let contexts = [(); 2].map(|()| iommu.domain(DomainKind::Strict).unwrap());
+        assert_eq!(contexts.each_ref().map(|c| c.label()), ["context 1", "context 2"]);
+        drop(iommu);
+        if let Some(context) = hung {
+            rig.board.set_stuck(Stuck::IpmmuContext(context), true);
+        }
+        rig.machine.unbind(IPMMU_MM, "ipmmu-vmsa").unwrap();
+        // Their users let go of them after the root, whose registers nobody reaches any more.
+        for (number, context) in (1..).zip(contexts) {
+            let before = rig.resource_usage().frames;
+            drop(context);
+            let freed = before - rig.resource_usage().frames;
+            // Those that hang may be walked for ever.
+            assert_eq!(freed == 0, hung == Some(number), "P2: {freed} pages of context {number}, {hung:?} hangs");
+        }
+        assert_eq!(rig.resource_usage().frames == 0, hung.is_none(), "{hung:?} hangs");
+        rig.board.set_stuck(Stuck::IpmmuContext(1), false);
+        rig.machine.bind(IPMMU_MM, "ipmmu-vmsa").unwrap();
+        rig.machine.register(Master);
+        rig.settle();
+        assert!(sata_reaches(&rig, FIRST_IOVA).is_ok());
+        rig.assert_well();
+    }
+}
+
+#[test]
 fn unbinding_a_leaf_unbinds_only_its_own_consumers() {
     let rig = with_masters();
     rig.machine.unbind(IPMMU_HC, "ipmmu-vmsa").unwrap();
@@ -372,12 +410,7 @@ fn a_micro_tlb_that_two_devices_share_is_blocked_after_the_last_of_them() {
 #[test]
 fn a_stream_is_attached_to_no_domain_of_another_machine_or_another_leaf() {
     let (ours, theirs) = (rig(), rig());
-    let leaf = |rig: &Rig, device: &str| {
-        let groups = rig.machine.groups().into_iter();
-        let mut groups = groups.filter(|g| g.info().members.iter().any(|m| &**m == device));
-        groups.next().unwrap().iommus().remove(0)
-    };
-    let (own, foreign, beside) = (leaf(&ours, SATA), leaf(&theirs, SATA), leaf(&ours, AVB));
+    let (own, foreign, beside) = (iommu_of(&ours, SATA), iommu_of(&theirs, SATA), iommu_of(&ours, AVB));
     let stream = StreamId(SATA_UTLB);
     for kind in [DomainKind::Identity, DomainKind::Blocked, DomainKind::Strict] {
         let domain = foreign.domain(kind).unwrap();

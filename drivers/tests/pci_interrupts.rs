@@ -6,14 +6,17 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use bindery::addr::PhysAddr;
 use bindery::binding::{Bound, Mmio};
 use bindery::driver::{Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
-use bindery::env::{Env, IrqLine, Width};
+use bindery::env::{Env, EnvError, Io, IoError, IrqLine, Width};
 use bindery::event::EventKind;
 use bindery::irq::Irq;
-use bindery::machine::Policy;
+use bindery::machine::{Machine, Policy};
 use bindery::pci::{ConfigSpace, Ecam, FunctionId};
 use bindery_drivers::pci_host::PciHost;
+use bindery_sim::board::Board;
+use bindery_sim::interpose::Interpose;
 use bindery_sim::virt::{self, Virt};
 use common::Rig;
 
@@ -33,6 +36,8 @@ struct Counting;
 struct Counter<'b> {
     regs: Mmio<'b>,
     taken: Arc<AtomicU32>,
+    /// Calls of the handler.
+    asked: Arc<AtomicU32>,
     _irq: Irq<'b>,
 }
 
@@ -42,17 +47,21 @@ impl Driver for Counting {
     type Data<'b> = Counter<'b>;
 
     fn probe<'b>(&self, dev: Bound<'b>) -> Result<Counter<'b>, ProbeError> {
-        let (regs, taken) = (dev.mmio(0)?, Arc::new(AtomicU32::new(0)));
-        let (in_handler, count) = (regs.handle(), Arc::clone(&taken));
-        let irq = dev.request_irq(0, move || match in_handler.read(STATUS, Width::W32) {
-            Ok(0 | 0xffff_ffff) | Err(_) => IrqReturn::None,
-            Ok(bits) => {
-                let _ = in_handler.write(ACK, Width::W32, bits);
-                count.fetch_add(1, Ordering::Relaxed);
-                IrqReturn::Handled
+        let regs = dev.mmio(0)?;
+        let [taken, asked] = [(); 2].map(|()| Arc::new(AtomicU32::new(0)));
+        let (in_handler, count, calls) = (regs.handle(), Arc::clone(&taken), Arc::clone(&asked));
+        let irq = dev.request_irq(0, move || {
+            calls.fetch_add(1, Ordering::Relaxed);
+            match in_handler.read(STATUS, Width::W32) {
+                Ok(0 | 0xffff_ffff) | Err(_) => IrqReturn::None,
+                Ok(bits) => {
+                    let _ = in_handler.write(ACK, Width::W32, bits);
+                    count.fetch_add(1, Ordering::Relaxed);
+                    IrqReturn::Handled
+                }
             }
         })?;
-        Ok(Counter { regs, taken, _irq: irq })
+        Ok(Counter { regs, taken, asked, _irq: irq })
     }
 
     fn quiesce(_: &Counter<'_>) -> Result<Quiesced, QuiesceError> {
@@ -86,6 +95,72 @@ impl Driver for InProbe {
     }
 }
 
+/// Gives its interrupt back while its device requests one, and with the line masked: at the end of its probe, and with its binding.
+struct LeavesRequest;
+
+impl Driver for LeavesRequest {
+    const NAME: &'static str = "leaves-request";
+    const MATCHES: &'static [Match] = &[Match::pci(0x1234, 0x11e8)];
+    type Data<'b> = (Mmio<'b>, Irq<'b>);
+
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Self::Data<'b>, ProbeError> {
+        let regs = dev.mmio(0)?;
+        let group = dev.devres_group();
+        group.bound().request_irq(0, || IrqReturn::None)?.mask();
+        regs.write32(RAISE, 1)?;
+        group.release();
+        regs.write32(ACK, 1)?;
+        Ok((regs, dev.request_irq(0, || IrqReturn::None)?))
+    }
+
+    fn quiesce((regs, irq): &Self::Data<'_>) -> Result<Quiesced, QuiesceError> {
+        irq.mask();
+        regs.write32(RAISE, 1).map_err(|_| QuiesceError("gone"))?;
+        Ok(Quiesced::stopped())
+    }
+}
+
+/// Sees whether another CPU would take an interrupt right before a write of configuration space, by which a pin is switched.
+struct Watched {
+    board: Arc<Board>,
+    would_interrupt: Arc<AtomicU32>,
+}
+
+struct WatchedIo {
+    io: Arc<dyn Io>,
+    board: Arc<Board>,
+    would_interrupt: Arc<AtomicU32>,
+}
+
+impl Interpose for Watched {
+    fn inner(&self) -> &dyn Env {
+        &*self.board
+    }
+
+    fn map_io(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Io>, EnvError> {
+        let io = self.board.map_io(base, len)?;
+        let (board, would_interrupt) = (Arc::clone(&self.board), Arc::clone(&self.would_interrupt));
+        Ok(if base == virt::ECAM.0 { Arc::new(WatchedIo { io, board, would_interrupt }) } else { io })
+    }
+}
+
+impl Io for WatchedIo {
+    fn size(&self) -> u64 {
+        self.io.size()
+    }
+
+    fn read(&self, offset: u64, width: Width) -> Result<u64, IoError> {
+        self.io.read(offset, width)
+    }
+
+    fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
+        if self.board.line_is_high(IrqLine(LINE)) && self.board.line_masked(IrqLine(LINE)) == Some(false) {
+            self.would_interrupt.fetch_add(1, Ordering::Relaxed);
+        }
+        self.io.write(offset, width, value)
+    }
+}
+
 impl Counter<'_> {
     /// Requests an interrupt. Returns the number of those that came so far.
     fn raise(&self, board: &bindery_sim::board::Board) -> u32 {
@@ -97,9 +172,14 @@ impl Counter<'_> {
 
 /// The board with two devices, by this device tree.
 fn rig(tree: &[u8]) -> Rig {
+    rig_on(tree, |board| board)
+}
+
+/// The same on the env that `env` makes of the board.
+fn rig_on(tree: &[u8], env: impl FnOnce(Arc<Board>) -> Arc<dyn Env>) -> Rig {
     let board = Virt::new().second_edu().build();
     board.keep_events(1 << 16);
-    let machine = board.machine(Policy::default());
+    let machine = Machine::with_instrument(env(Arc::clone(&board)), Policy::default(), Arc::clone(&board) as _);
     machine.register(PciHost::default());
     machine.register(Counting);
     machine.add_device_tree(tree).unwrap();
@@ -166,6 +246,23 @@ fn a_pin_that_its_driver_has_given_back_does_not_ask_the_others_on_its_line() {
     assert!(!rig.board.line_is_high(IrqLine(LINE)));
     assert_eq!(raise(&rig, SECOND.0), 1);
     rig.machine.unbind(FIRST.0, "in-probe").unwrap();
+    rig.assert_well();
+}
+
+#[test]
+fn a_pin_that_leaves_with_a_request_asks_nobody_else_on_its_line() {
+    let would_interrupt = Arc::new(AtomicU32::new(0));
+    let seen = Arc::clone(&would_interrupt);
+    let rig = rig_on(virt::DEVICE_TREE, |board| Arc::new(Watched { board, would_interrupt: seen }).env());
+    rig.machine.unbind(FIRST.0, "counting").unwrap();
+    let asked = || rig.machine.client::<Counting>(SECOND.0).unwrap().call(|c| c.asked.load(Ordering::Relaxed)).unwrap();
+    assert_eq!((raise(&rig, SECOND.0), asked()), (1, 1));
+    rig.machine.register(LeavesRequest);
+    rig.machine.bind(FIRST.0, "leaves-request").unwrap();
+    rig.machine.unbind(FIRST.0, "leaves-request").unwrap();
+    rig.board.run_pending();
+    assert_eq!((asked(), would_interrupt.load(Ordering::Relaxed)), (1, 0), "P8: for a device that has left");
+    assert_eq!((raise(&rig, SECOND.0), asked()), (2, 2));
     rig.assert_well();
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bindery::driver::ProbeError;
-use bindery::env::IoError;
+use bindery::env::{Env, IoError};
 use bindery::machine::BindError;
 use bindery_drivers::ata::{AtaError, Command, ErrorBits};
 use bindery_sim::disk::Access;
@@ -170,6 +170,45 @@ fn a_port_without_a_disk_does_not_bind() {
     bindery_drivers::register_all(&rig.machine);
     assert_eq!(rig.settle().failed, 1);
     assert_eq!(rig.driver(SATA), None);
+    rig.assert_well();
+}
+
+/// Lets time pass on the board.
+fn pass(rig: &Rig, time: Duration) {
+    let until = rig.board.now() + time;
+    while rig.board.now() < until {
+        rig.board.advance(until);
+    }
+}
+
+#[test]
+fn a_disk_that_is_plugged_in_again_is_used_at_once() {
+    let rig = rig(false);
+    for round in 0..2 {
+        rig.board.sata_faults(|k| k.link_down = true);
+        assert_eq!(read(&rig, 7, 1), Err(AtaError::Dead("the link is down")), "round {round}");
+        let begun = rig.board.now();
+        assert_eq!(read(&rig, 7, 1), Err(AtaError::Dead("the link is down")), "round {round}");
+        assert!(rig.board.now().since(begun) < Duration::from_millis(1), "P5: without a wait");
+        rig.board.sata_faults(|k| k.link_down = false);
+        pass(&rig, Duration::from_millis(50));
+        works(&rig);
+        assert!(rig.board.now().since(begun) < Duration::from_secs(5), "not only at the next look");
+    }
+    rig.assert_well();
+}
+
+#[test]
+fn a_disk_that_does_not_become_ready_is_looked_for_again_after_a_while_and_not_before() {
+    let rig = rig(false);
+    rig.board.sata_faults(|k| (k.no_completion, k.not_ready) = (true, true));
+    assert!(matches!(read(&rig, 7, 1), Err(AtaError::TimedOut { .. })));
+    rig.board.sata_faults(|k| *k = SataFaults::default());
+    let fingerprint = rig.board.fingerprint();
+    assert_eq!(read(&rig, 7, 1), Err(AtaError::Dead("the device does not become ready")));
+    assert_eq!(rig.board.fingerprint(), fingerprint, "no look, although it might work now");
+    pass(&rig, Duration::from_secs(10));
+    works(&rig);
     rig.assert_well();
 }
 

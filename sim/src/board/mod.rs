@@ -67,6 +67,8 @@ pub struct UnknownDevice(pub String);
 pub enum Stuck {
     /// A flush of the root IPMMU never completes.
     IpmmuFlush,
+    /// A flush of this context of the root IPMMU never completes.
+    IpmmuContext(u8),
     /// Enabled module clocks never start.
     ModuleClock,
     /// Power domains never finish switching.
@@ -204,9 +206,10 @@ impl Board {
         self.inner.state.lock().press(port)
     }
 
-    /// Changes the injected faults of the disk controller.
+    /// Changes the injected faults of the disk controller. A link that is up goes down at once, and one that is wanted comes up
+    /// by itself once its fault has gone.
     pub fn sata_faults(&self, change: impl FnOnce(&mut SataFaults)) {
-        change(&mut self.inner.state.lock().sata.faults);
+        self.inner.state.lock().change_sata_faults(change);
     }
 
     /// Makes a part of the board hang or work. An operation that already hangs does not complete when the part works again;
@@ -215,6 +218,7 @@ impl Board {
         let mut state = self.inner.state.lock();
         match part {
             Stuck::IpmmuFlush => state.ipmmu.stuck = stuck,
+            Stuck::IpmmuContext(context) => state.ipmmu.stuck_context = stuck.then_some(context),
             Stuck::ModuleClock => state.cpg.stuck = stuck,
             Stuck::PowerDomain => state.sysc.stuck = stuck,
             Stuck::SecondaryBus(bridge) => state.set_bus_stuck(bridge, stuck),

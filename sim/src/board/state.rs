@@ -15,7 +15,7 @@ use crate::models::attached::Attached;
 use crate::models::cpg::{self, Cpg, Module};
 use crate::models::ipmmu::{self, Fault, Ipmmu};
 use crate::models::pci::Host;
-use crate::models::sata::{self, Sata};
+use crate::models::sata::{self, Sata, SataFaults};
 use crate::models::sysc::{self, Sysc};
 use crate::models::{Bus, Doorbell, NO_ANSWER};
 use crate::report::Report;
@@ -186,7 +186,7 @@ impl State {
     pub(super) fn hash_state(&self, state: &mut impl Hasher) {
         self.clock.hash_state(state);
         self.intc.hash_state(state);
-        self.ipmmu.stuck.hash(state);
+        (self.ipmmu.stuck, self.ipmmu.stuck_context).hash(state);
         self.doorbell.map(|doorbell| doorbell.taken).hash(state);
     }
 
@@ -207,6 +207,13 @@ impl State {
             }
             each(region.base, region.name, state);
         }
+    }
+
+    pub(super) fn change_sata_faults(&mut self, change: impl FnOnce(&mut SataFaults)) {
+        let (mut bus, parts) = self.split();
+        let before = parts.sata.faults;
+        change(&mut parts.sata.faults);
+        parts.sata.faults_changed(&mut bus, before);
     }
 
     fn split(&mut self) -> (Bus<'_>, Parts<'_>) {

@@ -350,3 +350,56 @@ fn unconfirmed_pages_of_a_dropped_domain_need_its_flush_or_a_quiesced_and_detach
     assert_eq!(in_use(&board.machine), (0, 0), "quiesced, and its stream is detached");
     assert_eq!(board.machine.promises().broken(), []);
 }
+
+#[test]
+fn a_quiesced_device_gets_back_all_that_is_held_for_whatever_reason_in_whatever_order() {
+    #[derive(Clone, Copy, Debug)]
+    enum Held {
+        /// Untranslated, until the device is quiesced.
+        Direct,
+        /// Until a flush, which the IOMMU confirms by now.
+        Confirmable,
+        /// Until a flush by an IOMMU that stays silent, but no stream is attached to that domain any more.
+        Detached,
+    }
+    use Held::{Confirmable, Detached, Direct};
+    for order in [
+        [Direct, Confirmable, Detached],
+        [Direct, Detached, Confirmable],
+        [Confirmable, Direct, Detached],
+        [Confirmable, Detached, Direct],
+        [Detached, Direct, Confirmable],
+        [Detached, Confirmable, Direct],
+    ] {
+        let board = TestBoard::translated(DomainKind::Strict);
+        let (machine, name): (_, Arc<str>) = (&board.machine, "1000.lab".into());
+        let mut silent = Vec::new();
+        let before = in_use(machine);
+        for (n, held) in order.into_iter().enumerate() {
+            let page = DmaMemory::allocate(machine.memory(), PAGE_SIZE).unwrap();
+            if matches!(held, Direct) {
+                let owner = PinOwner::new(&machine.system, &name, AccessPath::Direct);
+                let pins = [PagePin::new(&page, &owner)].into_iter().collect();
+                machine.quarantine_table().hold_until_quiesced(machine, &name, pins, "it did not stop".into());
+                continue;
+            }
+            let mmu = Arc::new(super::board::ToyMmu::default());
+            let domain = toy_domain(&mmu, DomainKind::Unmanaged);
+            let ioas = Ioas::new(&machine.system, &name, None, Arc::clone(&domain));
+            let at = DeviceAddr(0x7000_0000 + n as u64 * PAGE_SIZE);
+            ioas.map(at, &page, 0, PAGE_SIZE, Prot::READ).unwrap();
+            mmu.state.lock().unwrap().unresponsive = true;
+            assert_eq!(ioas.unmap(at, PAGE_SIZE), Err(IoasError::Unconfirmed(at)));
+            if matches!(held, Confirmable) {
+                mmu.state.lock().unwrap().unresponsive = false;
+            } else {
+                domain.retire();
+            }
+            silent.push((mmu, ioas));
+        }
+        assert_eq!(in_use(machine), (before.0 + 3, 3), "P2: {order:?}");
+        machine.device_quiesced(&machine.device(&name).unwrap(), &Quiesced::stopped());
+        assert_eq!(in_use(machine), before, "P4: {order:?}");
+        assert_eq!(machine.promises().broken(), []);
+    }
+}

@@ -112,6 +112,8 @@ pub(crate) struct Ipmmu {
     instances: Vec<Instance>,
     /// Injected fault: a flush of the root never completes.
     pub(crate) stuck: bool,
+    /// As `stuck`, of one context alone.
+    pub(crate) stuck_context: Option<u8>,
 }
 
 impl Default for Ipmmu {
@@ -123,7 +125,11 @@ impl Default for Ipmmu {
             utlbs: std::iter::repeat_with(Utlb::default).take(utlbs).collect(),
         };
         let leaves = LEAVES.iter().map(|leaf| instance(leaf.name, UTLBS));
-        Self { instances: std::iter::once(instance(ROOT_NAME, 0)).chain(leaves).collect(), stuck: false }
+        Self {
+            instances: std::iter::once(instance(ROOT_NAME, 0)).chain(leaves).collect(),
+            stuck: false,
+            stuck_context: None,
+        }
     }
 }
 
@@ -244,7 +250,8 @@ impl Ipmmu {
         c.imctr = value & (regs::IMCTR_MMUEN | regs::IMCTR_INTEN);
         if value & regs::IMCTR_FLUSH != 0 {
             c.flushing = true;
-            if !(self.stuck && instance == ROOT) {
+            let hangs = self.stuck || self.stuck_context == Some(n as u8);
+            if !(hangs && instance == ROOT) {
                 let after = if instance == ROOT { ROOT_FLUSH } else { LEAF_FLUSH };
                 bus.clock.set(Timer::Flush { instance: instance as u8, context: n as u8 }, after);
             }

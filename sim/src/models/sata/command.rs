@@ -93,7 +93,7 @@ impl Sata {
             if lasted < MIN_SOFT_RESET_NS {
                 bus.error(NAME, format!("soft reset of {lasted} ns, less than 5 us"));
             }
-            bus.clock.set(Timer::Sata(SataTimer::Signature), SOFT_RESET);
+            self.start_device(bus, SOFT_RESET);
         }
     }
 

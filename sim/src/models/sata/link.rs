@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ata::{self, Ata};
-use super::model::{Link, NAME, Sata, SataTimer, cancel};
+use super::model::{Link, NAME, Sata, SataFaults, SataTimer, cancel};
 use super::regs;
 use crate::clock::Timer;
 use crate::models::Bus;
@@ -15,9 +15,31 @@ const SIGNATURE: Duration = Duration::from_millis(5);
 const MIN_COMRESET_NS: u64 = 1_000_000;
 
 impl Sata {
-    pub(super) fn start_link(&self, bus: &mut Bus<'_>) {
+    pub(super) fn start_link(&mut self, bus: &mut Bus<'_>) {
+        self.link_wanted = true;
         if self.disk.is_some() && !self.faults.link_down {
             bus.clock.set(Timer::Sata(SataTimer::Link), LINK_UP);
+        }
+    }
+
+    /// Follows a change of the injected faults from `before`: a disk that is pulled out takes the link down, and one that is
+    /// plugged in brings it up unless the host holds it in reset or offline.
+    pub(crate) fn faults_changed(&mut self, bus: &mut Bus<'_>, before: SataFaults) {
+        let det = self.scontrol & regs::SCONTROL_DET;
+        match (before.link_down, self.faults.link_down) {
+            (false, true) if self.link == Link::Up => self.drop_link(bus, Link::Down),
+            (true, false) if self.link == Link::Down && det == regs::DET_NONE && self.link_wanted => {
+                self.start_link(bus);
+            }
+            _ => {}
+        }
+        self.update_line(bus);
+    }
+
+    /// The device sends its signature after `delay`, if it becomes ready.
+    pub(super) fn start_device(&self, bus: &mut Bus<'_>, delay: Duration) {
+        if !self.faults.not_ready {
+            bus.clock.set(Timer::Sata(SataTimer::Signature), delay);
         }
     }
 
@@ -34,7 +56,7 @@ impl Sata {
         self.link = Link::Up;
         self.ata.status = ata::BSY;
         self.raise_serror(regs::SERROR_CAME_UP);
-        bus.clock.set(Timer::Sata(SataTimer::Signature), SIGNATURE);
+        self.start_device(bus, SIGNATURE);
     }
 
     pub(super) fn raise_serror(&mut self, bits: u32) {

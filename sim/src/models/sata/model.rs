@@ -57,9 +57,12 @@ pub enum Stop {
 
 /// Injected faults of the controller and its disk. The default has none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each one is a way to fail")]
 pub struct SataFaults {
-    /// The link does not come up.
+    /// The link is down and does not come up: the disk was pulled out.
     pub link_down: bool,
+    /// The disk does not become ready after a reset, as one that is powered down.
+    pub not_ready: bool,
     /// Commands are never completed.
     pub no_completion: bool,
     /// Response to a stop request.
@@ -95,6 +98,8 @@ pub(crate) struct Sata {
     pub(super) scontrol: u32,
     pub(super) serror: u32,
     pub(super) link: Link,
+    /// The host has started it since the last reset.
+    pub(super) link_wanted: bool,
     pub(super) comreset_since: u64,
     pub(super) soft_reset_since: u64,
     pub(super) ata: Ata,

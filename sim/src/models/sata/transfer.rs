@@ -47,6 +47,7 @@ impl Sata {
     }
 
     pub(super) fn enter_core_reset(&mut self, bus: &mut Bus<'_>) {
+        self.link_wanted = false;
         self.drop_link(bus, Link::Down);
         cancel(bus, &[SataTimer::Stop, SataTimer::AfterStop]);
         self.engine = Engine::default();
