@@ -15,7 +15,7 @@ use bindery::env::{
     Barrier, CacheOp, Caching, Env, EnvError, EventToken, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, Memory,
     RamRange, RamUse, Width,
 };
-use bindery::iommu::pgtable::{Config, Lpae64, PageTable, TablePages};
+use bindery::iommu::pgtable::{BLOCK_SIZES, Config, Lpae64, PageTable, TablePages};
 use bindery::iommu::{
     DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
 };
@@ -170,7 +170,7 @@ impl Target {
 
 impl TableRam {
     fn page_table(self: &Arc<Self>) -> PageTable<Lpae64> {
-        let config = Config { input_bits: 48, output_bits: 48, coherent_walk: true };
+        let config = Config { input_bits: 48, output_bits: 48, block_sizes: BLOCK_SIZES, coherent_walk: true };
         let made = PageTable::new(Arc::clone(self) as _, Arc::clone(&self.memory), config);
         made.unwrap_or_else(|e| panic!("no page table: {e}"))
     }

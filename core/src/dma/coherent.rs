@@ -61,6 +61,37 @@ impl<'s> Dma<'s> {
         self.shared(Kind::Coherent, len, PAGE_SIZE, attrs)
     }
 
+    /// As [`coherent`](Self::coherent), at a device address that is a multiple of `align` (a power of two), as queues and tables of
+    /// hardware have to be. Where `align` is more than `len` rounded up to a power of two, that much is
+    /// taken, of which the first `len` bytes are the caller's.
+    ///
+    /// ```
+    /// # use bindery::binding::Bound;
+    /// # use bindery::dma::DmaError;
+    /// # fn probe(dev: Bound<'_>) -> Result<(), DmaError> {
+    /// let queue = dev.dma().coherent_aligned(0x1_2000, 0x2_0000)?;
+    /// assert!(queue.device_addr().is_aligned(0x2_0000));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`coherent`](Self::coherent), and [`DmaError::BadAlignment`] for an `align` that is no power of two, or that no address in the
+    /// windows of the device's bus (`dma-ranges`) has.
+    pub fn coherent_aligned(&self, len: u64, align: u64) -> Result<Coherent<'s>, DmaError> {
+        if !align.is_power_of_two() {
+            return Err(DmaError::BadAlignment(align));
+        }
+        let memory = self.shared(Kind::Coherent, len, align.max(PAGE_SIZE), Attrs::empty())?;
+        // What is aligned in memory is not when the offset of the window is not.
+        if memory.addr().is_aligned(align) {
+            return Ok(memory);
+        }
+        memory.release();
+        Err(DmaError::BadAlignment(align))
+    }
+
     /// Allocates coherent memory of any `kind` at a multiple of `align`: of the physical address, and of the device
     /// address too where the back-end's offset is a multiple of it.
     pub(super) fn shared(&self, kind: Kind, len: u64, align: u64, attrs: Attrs) -> Result<Coherent<'s>, DmaError> {
@@ -68,7 +99,10 @@ impl<'s> Dma<'s> {
         context.admit()?;
         let machine = &context.machine;
         let limit = context.coherent_limit();
-        let run = context.backend.take_coherent(machine, &context.device, len, align, limit)?;
+        // The addresses of an IOMMU are aligned to their number.
+        let natural = len.checked_next_power_of_two();
+        let bytes = if len > 0 && natural.is_some_and(|natural| natural < align) { align } else { len };
+        let run = context.backend.take_coherent(machine, &context.device, bytes, align, limit)?;
         let uncached = attrs.contains(Attrs::WRITE_COMBINE);
         let caching = if uncached { Caching::Uncached } else { context.shared_caching() };
         let memory = DmaMemory::new(run, machine.memory().memory(), caching, len).ok_or(DmaError::BadSize(len))?;

@@ -42,6 +42,11 @@ pub enum DmaError {
     /// Zero bytes, or more than the address space holds.
     #[error("bad size: {0} bytes")]
     BadSize(u64),
+    /// Not a power of two, or a multiple that no address in the windows of the device's bus (`dma-ranges`) is.
+    #[error(
+        "no device address is a multiple of {0:#x} bytes: not a power of two, or the dma-ranges of the bus have none"
+    )]
+    BadAlignment(u64),
     /// A range outside the buffer, or one that does not start and end on a multiple of [`DMA_ALIGN`](crate::dma::DMA_ALIGN)
     /// (or at the buffer's end), so that it would share a cache line with its neighbour.
     #[error("bytes {start} to {end} of a buffer of {len}: outside, or not aligned to cache lines")]

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::env::IoError;
-use bindery::iommu::pgtable::{Config, Lpae32, PageTable, TableFrames};
+use bindery::iommu::pgtable::{BLOCK_SIZES, Config, Lpae32, PageTable, TableFrames};
 use bindery::iommu::{DomainKind, Gather, IommuError, MapError, Prot, Translation};
 use bindery::sync::SpinLock;
 use bindery::sync::atomic::AtomicBool;
@@ -78,7 +78,12 @@ pub(super) struct Context {
 impl Context {
     /// Allocates a context for a domain of this kind and enables it.
     pub(super) fn new(root: &Arc<Root>, leaf: Option<&Arc<Leaf>>, kind: DomainKind) -> Result<Arc<Self>, IommuError> {
-        let config = Config { input_bits: regs::INPUT_BITS, output_bits: regs::OUTPUT_BITS, coherent_walk: false };
+        let config = Config {
+            input_bits: regs::INPUT_BITS,
+            output_bits: regs::OUTPUT_BITS,
+            block_sizes: BLOCK_SIZES,
+            coherent_walk: false,
+        };
         let table =
             PageTable::<Lpae32>::new(Arc::<TableFrames>::clone(&root.pages), Arc::clone(root.memory.memory()), config);
         let root_table = Box::new(table.map_err(|_| IommuError::OutOfMemory)?);

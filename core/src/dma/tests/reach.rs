@@ -9,6 +9,7 @@ use crate::device::DmaRange;
 use crate::dma::{Attrs, Direction, DmaError};
 use crate::driver::{ProbeError, Quiesced};
 use crate::instrument::FaultPoint;
+use crate::iommu::DomainKind;
 
 #[test]
 fn a_mask_holds_for_one_binding_only() {
@@ -132,4 +133,43 @@ fn a_device_that_was_not_quiesced_leaves_buffer_and_bounce_slot_in_quarantine() 
     }));
     assert_eq!(board.machine.quarantine_table().list().len(), 0);
     assert_eq!(board.machine.memory().frames().in_use(), 0);
+}
+
+#[test]
+fn coherent_memory_is_at_a_multiple_of_what_is_asked_for() {
+    for board in [TestBoard::direct(), TestBoard::translated(DomainKind::Strict)] {
+        board.run(|dev| {
+            let mut taken = Vec::new();
+            for (len, align) in [(64, 1), (64, 64), (0x3000, 0x4000), (0x3000, 0x8000), (1, 0x1_0000), (0x5000, 0x1000)]
+            {
+                // Something in between, so that the next free page is not aligned by chance.
+                taken.push(dev.dma().coherent(4096)?);
+                let memory = dev.dma().coherent_aligned(len, align)?;
+                assert_eq!(memory.len(), len);
+                assert!(memory.device_addr().is_aligned(align), "{} {align:#x}", memory.device_addr());
+                memory.write_bytes(len - 1, &[1]);
+                taken.push(memory);
+            }
+            assert_eq!(dev.dma().coherent_aligned(0, 0x1_0000).unwrap_err(), DmaError::BadSize(0));
+            for align in [0, 3, u64::MAX] {
+                assert_eq!(dev.dma().coherent_aligned(64, align).unwrap_err(), DmaError::BadAlignment(align));
+            }
+            assert!(dev.dma().coherent_aligned(64, 1 << 63).is_err(), "more than there is");
+            Ok(Vec::new())
+        });
+        assert_eq!(board.machine.memory().frames().in_use(), 0);
+    }
+}
+
+#[test]
+fn an_alignment_that_a_bus_has_no_address_of_is_refused_and_keeps_nothing() {
+    let board = TestBoard::direct().describe(|d| {
+        d.dma.ranges = Vec::from([DmaRange { bus: 0x8000_1000, phys: PhysAddr(LOW), len: 32 << 12 }]);
+    });
+    board.run(|dev| {
+        assert_eq!(dev.dma().coherent_aligned(64, 0x2000).unwrap_err(), DmaError::BadAlignment(0x2000));
+        assert_eq!(dev.state.system().memory().frames().in_use(), 0);
+        assert!(dev.dma().coherent_aligned(64, 0x1000)?.device_addr().is_aligned(0x1000));
+        Ok(Vec::new())
+    });
 }

@@ -1,10 +1,11 @@
 //! Interface of a page table format.
 
+use super::spec::Level;
 use crate::addr::PhysAddr;
 use crate::iommu::Prot;
 
-/// Page table format: entries of 8 bytes, 512 in a 4 KiB table, levels up to 3, which maps pages. An entry of 0 is
-/// invalid.
+/// Page table format: entries of 8 bytes, 512 in a 4 KiB table, levels from -1 up to 3, which maps pages. An entry of 0 is
+/// invalid, and the only one that is.
 pub trait Format: Send + Sync + 'static {
     /// Name in errors and reports.
     const NAME: &'static str;
@@ -14,7 +15,7 @@ pub trait Format: Send + Sync + 'static {
     const OUTPUT_BITS: u32;
 
     /// The entry of `level` that maps the page or block at `phys`.
-    fn leaf(phys: PhysAddr, level: u32, prot: Prot) -> u64;
+    fn leaf(phys: PhysAddr, level: Level, prot: Prot) -> u64;
 
     /// The entry that points to the table at `phys`.
     fn table(phys: PhysAddr) -> u64;

@@ -1,5 +1,6 @@
 //! The Arm LPAE stage 1 formats, and the register values that go with them.
 
+use super::spec::Level;
 use super::{Config, Format, spec};
 use crate::addr::PhysAddr;
 use crate::iommu::Prot;
@@ -18,7 +19,7 @@ impl Format for Lpae64 {
     const INPUT_BITS: (u32, u32) = (32, 48);
     const OUTPUT_BITS: u32 = 48;
 
-    fn leaf(phys: PhysAddr, level: u32, prot: Prot) -> u64 {
+    fn leaf(phys: PhysAddr, level: Level, prot: Prot) -> u64 {
         // Devices may mark accesses as instruction fetches; nothing that is mapped for DMA is code.
         leaf(phys, level, prot) | spec::XN
     }
@@ -41,7 +42,7 @@ impl Format for Lpae32 {
     const INPUT_BITS: (u32, u32) = (32, 32);
     const OUTPUT_BITS: u32 = 40;
 
-    fn leaf(phys: PhysAddr, level: u32, prot: Prot) -> u64 {
+    fn leaf(phys: PhysAddr, level: Level, prot: Prot) -> u64 {
         leaf(phys, level, prot) | spec::NS
     }
 
@@ -58,7 +59,7 @@ impl Format for Lpae32 {
     }
 }
 
-fn leaf(phys: PhysAddr, level: u32, prot: Prot) -> u64 {
+fn leaf(phys: PhysAddr, level: Level, prot: Prot) -> u64 {
     let kind = if level == spec::LAST_LEVEL { spec::VALID | spec::TABLE_OR_PAGE } else { spec::VALID };
     let attributes = if prot.contains(Prot::MMIO) {
         spec::ATTR_DEVICE
@@ -114,7 +115,7 @@ pub struct Registers {
 }
 
 impl Registers {
-    pub(super) fn of(root: PhysAddr, config: &Config, start_level: u32, address_bits: u32) -> Self {
+    pub(super) fn of(root: PhysAddr, config: &Config, start_level: Level, address_bits: u32) -> Self {
         let (sh, region) = if config.coherent_walk {
             (spec::TCR_SH_INNER, spec::TCR_RGN_WB)
         } else {

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::page_table::{Piece, descend, pieces, run};
-use super::spec;
+use super::spec::{self, Level};
 use super::table::Table;
 use super::{Format, PageTable};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
@@ -78,7 +78,7 @@ impl<F: Format> PageTable<F> {
     /// As [`map_checked`](Self::map_checked), of any range.
     #[cold]
     fn map_tables(&mut self, iova: u64, phys: PhysAddr, len: u64, prot: Prot, clean: bool) -> Result<(), MapError> {
-        let target = Target { delta: phys.0.wrapping_sub(iova), prot };
+        let target = Target { delta: phys.0.wrapping_sub(iova), prot, blocks: self.config.block_sizes };
         let (table, level) = self.lowest(iova, len);
         let count = plan(Some(table), level, iova, len, target)?;
         let spare = self.spare_tables(count)?;
@@ -99,6 +99,8 @@ struct Target {
     /// Physical minus device address, modulo 2^64.
     delta: u64,
     prot: Prot,
+    /// Sizes of blocks that may be mapped, a bit for each.
+    blocks: u64,
 }
 
 impl Target {
@@ -107,14 +109,14 @@ impl Target {
     }
 
     /// True when one entry of `level` can map the piece as a block.
-    fn is_block(self, level: u32, piece: &Piece) -> bool {
-        piece.whole && level >= spec::FIRST_BLOCK_LEVEL && self.delta & (spec::size(level) - 1) == 0
+    fn is_block(self, level: Level, piece: &Piece) -> bool {
+        piece.whole && self.blocks & spec::size(level) != 0 && self.delta & (spec::size(level) - 1) == 0
     }
 }
 
 /// Checks that nothing in the range is mapped, and returns the number of missing tables. `table` is `None` below a free
 /// entry.
-fn plan(table: Option<&Table>, level: u32, iova: u64, len: u64, target: Target) -> Result<usize, MapError> {
+fn plan(table: Option<&Table>, level: Level, iova: u64, len: u64, target: Target) -> Result<usize, MapError> {
     if level == spec::LAST_LEVEL {
         let (first, last) = run(level, iova, len);
         return match table.and_then(|table| table.used().first_used(first, last)) {
@@ -150,7 +152,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn write<F: Format>(&mut self, table: &mut Table, level: u32, iova: u64, len: u64) {
+    fn write<F: Format>(&mut self, table: &mut Table, level: Level, iova: u64, len: u64) {
         let target = self.target;
         if level == spec::LAST_LEVEL {
             let (first, last) = run(level, iova, len);

@@ -11,11 +11,14 @@ mod page_table;
 pub mod spec;
 mod table;
 mod unmap;
+mod vtd;
 
 pub use format::Format;
 pub use lpae::{Lpae32, Lpae64, Registers};
 pub use page_table::{Config, PageTable, TableError};
+pub use spec::BLOCK_SIZES;
 pub use table::{TableFrames, TablePages};
+pub use vtd::VtdSecondStage;
 
 #[cfg(all(test, not(loom)))]
 mod tests;

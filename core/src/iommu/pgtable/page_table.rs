@@ -6,9 +6,9 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use super::lpae::Registers;
-use super::spec::{self, ENTRIES, INDEX_BITS};
+use super::spec::{self, BLOCK_SIZES, ENTRIES, INDEX_BITS, Level};
 use super::table::Table;
-use super::{Format, Lpae32, Lpae64, TablePages};
+use super::{Format, Lpae32, Lpae64, TablePages, VtdSecondStage};
 use crate::addr::{DeviceAddr, PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 use crate::env::{Barrier, Memory};
 use crate::iommu::{Gather, MapError, Prot};
@@ -20,6 +20,9 @@ pub struct Config {
     pub input_bits: u32,
     /// Bits of a physical address.
     pub output_bits: u32,
+    /// Sizes of the blocks that the hardware can map with one entry, a bit for each (bit 21: 2 MiB), beside pages of 4 KiB:
+    /// [`BLOCK_SIZES`], fewer, or 0. One that maps 1 GiB maps 2 MiB, too.
+    pub block_sizes: u64,
     /// True when the walker snoops the CPU's caches. Otherwise written entries are cleaned to RAM.
     pub coherent_walk: bool,
 }
@@ -65,6 +68,14 @@ pub enum TableError {
         /// Bits of a physical address asked for.
         output_bits: u32,
     },
+    /// Blocks of these sizes cannot be mapped, or not without smaller ones.
+    #[error("{format} has no such blocks: sizes {sizes:#x}")]
+    Blocks {
+        /// Name of the format.
+        format: &'static str,
+        /// [`Config::block_sizes`] asked for.
+        sizes: u64,
+    },
     /// No memory for the root table.
     #[error("no memory for the root table")]
     OutOfMemory,
@@ -82,7 +93,7 @@ pub(super) const MAX_KEPT: usize = 32;
 /// confirmation by the hardware (P2).
 pub struct PageTable<F> {
     pub(super) root: Table,
-    pub(super) start_level: u32,
+    pub(super) start_level: Level,
     pub(super) config: Config,
     pub(super) memory: Arc<dyn Memory>,
     /// Tables of the last level that are kept although they are empty, at most [`MAX_KEPT`].
@@ -96,14 +107,20 @@ impl<F: Format> PageTable<F> {
     ///
     /// # Errors
     ///
-    /// [`TableError::Sizes`] for unsupported address sizes, [`TableError::OutOfMemory`].
+    /// [`TableError::Sizes`] for unsupported address sizes, [`TableError::Blocks`] for blocks that are no power of 512 pages,
+    /// [`TableError::OutOfMemory`].
     pub fn new(pages: Arc<dyn TablePages>, memory: Arc<dyn Memory>, config: Config) -> Result<Self, TableError> {
         let Config { input_bits, output_bits, .. } = config;
         let (narrowest, widest) = F::INPUT_BITS;
         if !(narrowest..=widest).contains(&input_bits) || !(32..=F::OUTPUT_BITS).contains(&output_bits) {
             return Err(TableError::Sizes { format: F::NAME, input_bits, output_bits });
         }
-        let start_level = spec::LAST_LEVEL + 1 - (input_bits - PAGE_SHIFT).div_ceil(INDEX_BITS);
+        let sizes = config.block_sizes;
+        // A block is split into those of the next size, or into pages.
+        if ![0, spec::size(2), BLOCK_SIZES].contains(&sizes) {
+            return Err(TableError::Blocks { format: F::NAME, sizes });
+        }
+        let start_level = spec::LAST_LEVEL + 1 - (input_bits - PAGE_SHIFT).div_ceil(INDEX_BITS) as Level;
         let root = Table::new(&*pages, &memory, output_bits).ok_or(TableError::OutOfMemory)?;
         Ok(Self { root, start_level, config, memory, kept: 0, pages, format: PhantomData })
     }
@@ -190,7 +207,7 @@ impl<F: Format> PageTable<F> {
         }
     }
 
-    /// Physical address and access rights of `iova`. Stage 1 has no write-only mappings: these can be read as well.
+    /// Physical address and access rights of `iova`. Arm's stage 1 has no write-only mappings: these can be read as well.
     pub fn resolve(&self, iova: DeviceAddr) -> Option<(PhysAddr, Prot)> {
         if iova.0 >> self.config.input_bits != 0 {
             return None;
@@ -216,7 +233,7 @@ impl<F: Format> PageTable<F> {
     }
 
     /// The lowest table that translates all of a range, and its level.
-    pub(super) fn lowest(&self, iova: u64, len: u64) -> (&Table, u32) {
+    pub(super) fn lowest(&self, iova: u64, len: u64) -> (&Table, Level) {
         let (mut table, mut level) = (&self.root, self.start_level);
         loop {
             let (first, last) = run(level, iova, len);
@@ -256,6 +273,14 @@ impl PageTable<Lpae32> {
     }
 }
 
+impl PageTable<VtdSecondStage> {
+    /// Value of the field "address width" (AW) of a context entry or PASID entry with which hardware walks this table: 1 for three
+    /// levels (39 bits), 2 for four, 3 for five (Intel VT-d 4.1, 9.3). The table's address is [`root`](Self::root).
+    pub fn address_width(&self) -> u8 {
+        (spec::LAST_LEVEL - 1 - self.start_level) as u8
+    }
+}
+
 impl<F: Format> fmt::Debug for PageTable<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PageTable({}, {} bits, root {})", F::NAME, self.config.input_bits, self.root())
@@ -263,13 +288,13 @@ impl<F: Format> fmt::Debug for PageTable<F> {
 }
 
 /// The entry of a table of `level` that translates `iova`.
-pub(super) const fn index(iova: u64, level: u32) -> usize {
+pub(super) const fn index(iova: u64, level: Level) -> usize {
     (iova >> spec::shift(level)) as usize & (spec::ENTRIES - 1)
 }
 
 /// The table of `level` in the walk of `iova`, from a root of `start_level`.
 #[inline]
-pub(super) fn descend(root: &mut Table, start_level: u32, level: u32, iova: u64) -> Option<&mut Table> {
+pub(super) fn descend(root: &mut Table, start_level: Level, level: Level, iova: u64) -> Option<&mut Table> {
     let (mut table, mut shift, end) = (root, spec::shift(start_level), spec::shift(level));
     while shift != end {
         table = table.child_mut((iova >> shift) as usize & (ENTRIES - 1))?;
@@ -292,7 +317,7 @@ pub(super) struct Piece {
 }
 
 /// Splits a range into the parts that the entries of one table of `level` translate.
-pub(super) fn pieces(level: u32, iova: u64, len: u64) -> impl Iterator<Item = Piece> {
+pub(super) fn pieces(level: Level, iova: u64, len: u64) -> impl Iterator<Item = Piece> {
     let size = spec::size(level);
     let end = iova + len;
     let mut at = iova;
@@ -306,6 +331,6 @@ pub(super) fn pieces(level: u32, iova: u64, len: u64) -> impl Iterator<Item = Pi
 }
 
 /// The entries, first and last, of a table of `level` that a range uses.
-pub(super) fn run(level: u32, iova: u64, len: u64) -> (usize, usize) {
+pub(super) fn run(level: Level, iova: u64, len: u64) -> (usize, usize) {
     (index(iova, level), index(iova + (len - 1), level))
 }

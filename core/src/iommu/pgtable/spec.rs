@@ -1,4 +1,4 @@
-//! Arm long-descriptor (LPAE) stage 1 tables, 4 KiB granule: bits and values.
+//! Tables of 512 entries, which all formats have, and the bits and values of Arm long-descriptor (LPAE) stage 1, 4 KiB granule.
 //!
 //! Arm ARM DDI 0487, D8.3 "Translation table descriptor formats" (VMSAv8-64), and DDI 0406, B3.6 "Long-descriptor
 //! translation table format" (32-bit).
@@ -9,18 +9,20 @@ pub const INDEX_BITS: u32 = 9;
 pub const ENTRIES: usize = 1 << INDEX_BITS;
 /// Bytes of an entry.
 pub const ENTRY_BYTES: u64 = 8;
+/// Number of a level, as Arm counts them: the walk of 48 bits begins at 0, that of 57 bits at -1.
+pub type Level = i32;
 /// The level whose entries map pages.
-pub const LAST_LEVEL: u32 = 3;
-/// The highest level (lowest number) whose entries may map blocks with a 4 KiB granule: 1 GiB (D8.3.1).
-pub const FIRST_BLOCK_LEVEL: u32 = 1;
+pub const LAST_LEVEL: Level = 3;
+/// Sizes of blocks, a bit for each, that all formats have with pages of 4 KiB: 2 MiB and 1 GiB (D8.3.1).
+pub const BLOCK_SIZES: u64 = 1 << 21 | 1 << 30;
 
 /// Bytes, as a power of two, that one entry of `level` translates.
-pub const fn shift(level: u32) -> u32 {
-    12 + INDEX_BITS * (LAST_LEVEL - level)
+pub const fn shift(level: Level) -> u32 {
+    12 + INDEX_BITS * (LAST_LEVEL - level) as u32
 }
 
 /// Bytes that one entry of `level` translates.
-pub const fn size(level: u32) -> u64 {
+pub const fn size(level: Level) -> u64 {
     1 << shift(level)
 }
 

@@ -6,7 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::Format;
 use super::occupancy::Occupancy;
-use super::spec::{self, ENTRIES, ENTRY_BYTES};
+use super::spec::{self, ENTRIES, ENTRY_BYTES, Level};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
 use crate::context::Context;
 use crate::env::{CacheOp, Caching, Memory};
@@ -100,7 +100,7 @@ impl Table {
     }
 
     /// Writes a run of leaf entries of `level`, which map what lies at `phys` and behind it.
-    pub(super) fn fill<F: Format>(&mut self, entries: (usize, usize), level: u32, phys: PhysAddr, prot: Prot) {
+    pub(super) fn fill<F: Format>(&mut self, entries: (usize, usize), level: Level, phys: PhysAddr, prot: Prot) {
         self.write_leaves::<F>(entries, level, phys, prot);
         self.used.set(entries.0, entries.1);
     }
@@ -140,14 +140,14 @@ impl Table {
     }
 
     #[inline]
-    fn write_leaves<F: Format>(&self, (first, last): (usize, usize), level: u32, phys: PhysAddr, prot: Prot) {
+    fn write_leaves<F: Format>(&self, (first, last): (usize, usize), level: Level, phys: PhysAddr, prot: Prot) {
         if first == last {
             return self.window.words()[first].store(F::leaf(phys, level, prot), Ordering::Relaxed);
         }
         self.write_run::<F>((first, last), level, phys, prot);
     }
 
-    fn write_run<F: Format>(&self, (first, last): (usize, usize), level: u32, phys: PhysAddr, prot: Prot) {
+    fn write_run<F: Format>(&self, (first, last): (usize, usize), level: Level, phys: PhysAddr, prot: Prot) {
         let words = &self.window.words()[first..=last];
         // With a constant level for pages, which are the longest runs.
         if level == spec::LAST_LEVEL {
@@ -235,7 +235,7 @@ impl Table {
 }
 
 #[inline]
-fn store_leaves<F: Format>(words: &[AtomicU64], level: u32, phys: PhysAddr, prot: Prot) {
+fn store_leaves<F: Format>(words: &[AtomicU64], level: Level, phys: PhysAddr, prot: Prot) {
     let mut at = phys;
     let mut next = || {
         let entry = F::leaf(at, level, prot);

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::page_table::{MAX_KEPT, Piece, descend, pieces, run};
-use super::spec::{self, ENTRIES};
+use super::spec::{self, ENTRIES, Level};
 use super::table::Table;
 use super::{Format, PageTable};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
@@ -56,7 +56,7 @@ impl<F: Format> PageTable<F> {
 }
 
 /// Checks that all of the range is mapped, and returns the number of tables needed to split blocks at its edges.
-fn plan(table: &Table, level: u32, iova: u64, len: u64) -> Result<usize, MapError> {
+fn plan(table: &Table, level: Level, iova: u64, len: u64) -> Result<usize, MapError> {
     if level == spec::LAST_LEVEL {
         let (first, last) = run(level, iova, len);
         return match table.used().first_free(first, last) {
@@ -76,7 +76,7 @@ fn plan(table: &Table, level: u32, iova: u64, len: u64) -> Result<usize, MapErro
 }
 
 /// Number of tables needed to unmap part of a block of `level`: one for each block that is split.
-fn tables_to_split(level: u32, piece: &Piece) -> usize {
+fn tables_to_split(level: Level, piece: &Piece) -> usize {
     if piece.whole || level == spec::LAST_LEVEL {
         return 0;
     }
@@ -94,7 +94,7 @@ struct Eraser<'a> {
 impl Eraser<'_> {
     /// Clears a range of one table. On `true` the table has no other entries and its parent must unlink it; its entries
     /// may then be unchanged, because they are dropped with it.
-    fn erase<F: Format>(&mut self, table: &mut Table, level: u32, iova: u64, len: u64) -> bool {
+    fn erase<F: Format>(&mut self, table: &mut Table, level: Level, iova: u64, len: u64) -> bool {
         if level == spec::LAST_LEVEL {
             let (first, last) = run(level, iova, len);
             if table.used().only_within(first, last) {
@@ -128,7 +128,7 @@ impl Eraser<'_> {
     ///
     /// The entry changes in one store. The rest translates the same by the old entry and by the new one; the whole
     /// block is gathered, because the hardware may cache it as one.
-    fn split<F: Format>(&mut self, table: &mut Table, level: u32, piece: &Piece) {
+    fn split<F: Format>(&mut self, table: &mut Table, level: Level, piece: &Piece) {
         // `plan` counted this table, so it is there.
         let Some(mut child) = self.spare.pop() else { return debug_assert!(false, "a table was not counted") };
         let block = table.entry(piece.index);

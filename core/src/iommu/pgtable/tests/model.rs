@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::board::*;
 use crate::addr::{DeviceAddr, PhysAddr};
-use crate::iommu::pgtable::{Format, Lpae32, Lpae64};
+use crate::iommu::pgtable::{BLOCK_SIZES, Format, Lpae32, Lpae64, VtdSecondStage};
 use crate::iommu::{Gather, MapError, Prot};
 
 /// Pages are numbered in a window of eight 2 MiB blocks across a 1 GiB boundary.
@@ -67,13 +67,18 @@ fn at(page: u64) -> DeviceAddr {
     DeviceAddr(FIRST + page * K4)
 }
 
-fn agrees<F: Format>(input_bits: u32, coherent: bool, keep: bool, ops: Vec<Op>) -> Result<(), TestCaseError> {
+fn agrees<F: Format>(
+    (input_bits, block_sizes): (u32, u64),
+    coherent: bool,
+    keep: bool,
+    ops: Vec<Op>,
+) -> Result<(), TestCaseError> {
     let board = Board::new();
     if !coherent {
         // The walker finds only what was cleaned.
         board.memory.separate_ram();
     }
-    let mut table = board.table::<F>(input_bits, coherent);
+    let mut table = board.table_of::<F>(input_bits, block_sizes, coherent);
     let mut oracle: BTreeMap<u64, (PhysAddr, Prot)> = BTreeMap::new();
     let unmap = |table: &mut crate::iommu::pgtable::PageTable<F>, oracle: &mut BTreeMap<_, _>, page, pages| {
         let mut gather = if keep { Gather::keeping_tables() } else { Gather::new() };
@@ -148,9 +153,9 @@ fn agrees<F: Format>(input_bits: u32, coherent: bool, keep: bool, ops: Vec<Op>) 
         unmap(&mut table, &mut oracle, page, run)?;
     }
     if keep {
-        // The blocks of the window and behind it, and what is above them.
+        // The blocks of the window and behind it, and what is above them: of five levels at most.
         prop_assert_eq!(table.kept, table.root.empty_below());
-        prop_assert!(table.kept <= 12 && board.frames.in_use() <= 1 + 3 + table.kept as u64);
+        prop_assert!(table.kept <= 12 && board.frames.in_use() <= 1 + 4 + table.kept as u64);
     } else {
         prop_assert_eq!(board.frames.in_use(), 1, "only the root is left");
     }
@@ -168,7 +173,7 @@ proptest! {
         keep in any::<bool>(),
         ops in proptest::collection::vec(op(), 1..if cfg!(miri) { 3 } else { 30 }),
     ) {
-        agrees::<Lpae32>(32, false, keep, ops)?;
+        agrees::<Lpae32>((32, BLOCK_SIZES), false, keep, ops)?;
     }
 
     #[test]
@@ -176,6 +181,17 @@ proptest! {
         keep in any::<bool>(),
         ops in proptest::collection::vec(op(), 1..if cfg!(miri) { 3 } else { 30 }),
     ) {
-        agrees::<Lpae64>(48, true, keep, ops)?;
+        agrees::<Lpae64>((48, BLOCK_SIZES), true, keep, ops)?;
+    }
+
+    #[test]
+    fn vtd_agrees_with_a_map_of_pages(
+        bits in 39u32..58,
+        sizes in prop_oneof![Just(0), Just(M2), Just(BLOCK_SIZES)],
+        coherent in any::<bool>(),
+        keep in any::<bool>(),
+        ops in proptest::collection::vec(op(), 1..if cfg!(miri) { 3 } else { 30 }),
+    ) {
+        agrees::<VtdSecondStage>((bits, sizes), coherent, keep, ops)?;
     }
 }

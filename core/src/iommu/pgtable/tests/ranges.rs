@@ -5,7 +5,7 @@ use std::vec::Vec;
 use super::board::*;
 use crate::addr::{DeviceAddr, PhysAddr};
 use crate::env::CacheOp;
-use crate::iommu::pgtable::{Format, Lpae32, Lpae64, PageTable};
+use crate::iommu::pgtable::{BLOCK_SIZES, Format, Lpae32, Lpae64, PageTable, VtdSecondStage};
 use crate::iommu::{Gather, MapError, Prot};
 
 const AT: DeviceAddr = DeviceAddr(G1);
@@ -26,6 +26,29 @@ fn the_largest_blocks_that_both_addresses_allow_are_used() {
     assert_eq!(table.resolve(DeviceAddr(G1 + 0x1234)).unwrap().0, PhysAddr(3 * G1 + 0x1234));
     // root, level 1, two of level 2, two of level 3
     assert_eq!(board.frames.in_use(), 6);
+}
+
+#[test]
+fn no_block_is_larger_than_the_hardware_maps() {
+    // Level of the first and of the last byte; tables: the root, two below it, and those of 2 MiB entries and of pages.
+    for (block_sizes, len, levels, tables) in
+        [(BLOCK_SIZES, G1 + M2, (1, 2), 3 + 1), (M2, G1 + M2, (2, 2), 3 + 2), (0, 2 * M2, (3, 3), 3 + 1 + 2)]
+    {
+        let board = Board::new();
+        let mut table = board.table_of::<VtdSecondStage>(57, block_sizes, true);
+        table.map(AT, PhysAddr(2 * G1), len, RW).unwrap();
+        let walk = |table: &PageTable<_>, offset| board.walk(table, AT + offset);
+        let level = |table: &PageTable<_>, offset| walk(table, offset).unwrap().1;
+        assert_eq!((level(&table, 0), level(&table, len - 1)), levels, "{block_sizes:#x}");
+        assert_eq!(board.frames.in_use(), tables, "{block_sizes:#x}");
+        // A block is split into those that the hardware has.
+        let mut gather = Gather::new();
+        table.unmap(AT + K4, K4, &mut gather).unwrap();
+        gather.free_tables();
+        assert_eq!((level(&table, 0), walk(&table, K4)), (3, None));
+        let smaller = if block_sizes == 0 { 3 } else { 2 };
+        assert_eq!(walk(&table, M2 + K4).map(|w| (w.1, w.2)), Some((smaller, PhysAddr(2 * G1 + M2 + K4))));
+    }
 }
 
 #[test]
