@@ -125,7 +125,7 @@ impl Registers {
             ttbr: root.0,
             mair: spec::MAIR,
             t0sz: (address_bits - config.input_bits) as u8,
-            start_level: start_level as u8,
+            start_level: start_level.unsigned_abs() as u8,
             sh,
             orgn: region,
             irgn: region,

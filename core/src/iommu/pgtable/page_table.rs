@@ -120,7 +120,7 @@ impl<F: Format> PageTable<F> {
         if ![0, spec::size(2), BLOCK_SIZES].contains(&sizes) {
             return Err(TableError::Blocks { format: F::NAME, sizes });
         }
-        let start_level = spec::LAST_LEVEL + 1 - (input_bits - PAGE_SHIFT).div_ceil(INDEX_BITS) as Level;
+        let start_level = spec::LAST_LEVEL + 1 - (input_bits - PAGE_SHIFT).div_ceil(INDEX_BITS).cast_signed();
         let root = Table::new(&*pages, &memory, output_bits).ok_or(TableError::OutOfMemory)?;
         Ok(Self { root, start_level, config, memory, kept: 0, pages, format: PhantomData })
     }
@@ -277,7 +277,7 @@ impl PageTable<VtdSecondStage> {
     /// Value of the field "address width" (AW) of a context entry or PASID entry with which hardware walks this table: 1 for three
     /// levels (39 bits), 2 for four, 3 for five (Intel VT-d 4.1, 9.3). The table's address is [`root`](Self::root).
     pub fn address_width(&self) -> u8 {
-        (spec::LAST_LEVEL - 1 - self.start_level) as u8
+        (spec::LAST_LEVEL - 1 - self.start_level).unsigned_abs() as u8
     }
 }
 

@@ -18,7 +18,7 @@ pub const BLOCK_SIZES: u64 = 1 << 21 | 1 << 30;
 
 /// Bytes, as a power of two, that one entry of `level` translates.
 pub const fn shift(level: Level) -> u32 {
-    12 + INDEX_BITS * (LAST_LEVEL - level) as u32
+    12 + INDEX_BITS * (LAST_LEVEL - level).unsigned_abs()
 }
 
 /// Bytes that one entry of `level` translates.
