@@ -115,7 +115,7 @@ impl Board {
             let low = 12 + 9 * (level - 1);
             let word = self.word(base, (iova.0 >> low) % 512);
             // Present when it can be read or written; bits 2 and 8 to 11, 52 to 63 are not used here, or are reserved.
-            if word & 3 == 0 {
+            if !matches!(word & 3, 1..=3) {
                 assert_eq!(word, 0);
                 return None;
             }
