@@ -41,10 +41,9 @@ impl Default for Edu {
 /// Failure of a transfer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum EduError {
-    /// Bytes that are not inside the buffer.
-    #[error("{len} bytes at {at}: the buffer has {LEN}")]
-    #[expect(missing_docs, reason = "the message says it")]
-    Outside { at: usize, len: usize },
+    /// Bytes that are not inside the buffer: offset and number.
+    #[error("{1} bytes at {0}: the buffer has {LEN}")]
+    Outside(usize, usize),
     /// The transfer did not end, or its end was not signalled.
     #[error("the transfer was not completed in time")]
     TimedOut,
@@ -99,8 +98,7 @@ impl Port<'_> {
     fn transfer(&self, request: [u64; 4]) -> Result<(), EduError> {
         self.done.reset();
         DMA.into_iter().zip(request).try_for_each(|(register, value)| self.regs.write64(register, value))?;
-        let done = self.dev.system_clock().wait_for(&self.done, TIMEOUT);
-        verdict(&self.regs, done)?;
+        verdict(&self.regs, self.dev.system_clock().wait_for(&self.done, TIMEOUT))?;
         // The interrupt may be that of an earlier transfer, which was given up.
         wait_idle(self.dev, &self.regs)
     }
@@ -120,7 +118,7 @@ fn verdict(regs: &Mmio<'_>, done: bool) -> Result<(), EduError> {
 /// Address of `len` bytes at `at` on the device's side.
 fn check(at: usize, len: usize) -> Result<u64, EduError> {
     let inside = len > 0 && at.checked_add(len).is_some_and(|end| end <= LEN);
-    if inside { Ok(BUFFER + at as u64) } else { Err(EduError::Outside { at, len }) }
+    if inside { Ok(BUFFER + at as u64) } else { Err(EduError::Outside(at, len)) }
 }
 
 /// A device that was removed reads as ones.

@@ -72,6 +72,16 @@ fn next_message(rig: &Rig) -> u32 {
 }
 
 #[test]
+fn the_receiver_of_a_functions_messages_is_what_firmware_says() {
+    let rig = with_edu();
+    let host = rig.machine.device("3f000000.pcie").unwrap();
+    let behind = |requester| host.desc().message_map.as_ref().unwrap().find(requester);
+    // Its bus has one requester ID for all, which the bridge to it puts in their place.
+    let target = rig.machine.device(EDU).unwrap().desc().messages;
+    assert_eq!((target, target.map(|target| target.device)), (behind(0x200), Some(0x200)));
+}
+
+#[test]
 fn a_transfer_is_completed_by_a_message_and_the_set_is_one_entry() {
     let rig = with_edu();
     assert!(messages_are_on(&rig));

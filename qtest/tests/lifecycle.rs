@@ -133,7 +133,7 @@ fn is_bound_used_and_unbound<T: Removable>(target: T, messages: bool) {
     assert_eq!(rig.read(99, &mut back), Ok(Ok(())));
     assert_eq!((&back[1..26], back[0], back[26]), (&text[..], 0, 0));
     for (at, len) in [(4095, 1), (4000, 96), (0, 0), (usize::MAX, 2)] {
-        assert_eq!(rig.write(at, &vec![1; len]), Ok(Err(EduError::Outside { at, len })));
+        assert_eq!(rig.write(at, &vec![1; len]), Ok(Err(EduError::Outside(at, len))));
     }
     rig.unbind();
     assert_eq!(rig.machine.resource_usage(), before);

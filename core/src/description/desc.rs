@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::{InterruptMap, IrqLine, NodeId, Trigger};
+use super::{InterruptMap, IrqLine, MessageMap, MessageTarget, NodeId, Trigger};
 use crate::addr::{DeviceAddr, PhysAddr};
 
 /// Type of the bus that a device is on.
@@ -315,6 +315,11 @@ pub struct DeviceDesc {
     pub resources: Vec<Resource>,
     /// Interrupts of the devices behind it, when it is a bridge whose firmware says them.
     pub interrupt_map: Option<InterruptMap>,
+    /// Receiver of its messages (MSI), where firmware says it; the target knows which addresses that has
+    /// ([`Env::alloc_vectors`](crate::env::Env::alloc_vectors)).
+    pub messages: Option<MessageTarget>,
+    /// Receivers of the messages of the devices behind it, when it is a bridge.
+    pub message_map: Option<MessageMap>,
     /// Suppliers, in firmware order.
     pub suppliers: Vec<Supplier>,
     /// Dependencies that cannot be met, in firmware order.
@@ -339,6 +344,8 @@ impl DeviceDesc {
             pci: None,
             resources: Vec::new(),
             interrupt_map: None,
+            messages: None,
+            message_map: None,
             suppliers: Vec::new(),
             unmet: Vec::new(),
             unmet_behind: Vec::new(),

@@ -3,6 +3,7 @@
 mod desc;
 mod interrupt_map;
 mod irq;
+mod messages;
 mod nodes;
 
 pub use desc::{
@@ -12,4 +13,5 @@ pub use desc::{
 pub(crate) use desc::{pci_class_name, pci_name, pci_subsystem_name};
 pub use interrupt_map::InterruptMap;
 pub use irq::{IrqLine, Trigger};
+pub use messages::{MessageMap, MessageTarget};
 pub use nodes::{NodeId, NodeInfo, Nodes};

@@ -3,8 +3,8 @@
 mod state;
 
 pub use crate::description::{
-    BusKind, DeviceDesc, DmaDesc, DmaRange, InterruptMap, IrqLine, NodeId, NodeInfo, Nodes, PciIdentity, RegionKind,
-    ReservedRegion, Resource, Supplier, SupplierKind, Trigger, Unmet,
+    BusKind, DeviceDesc, DmaDesc, DmaRange, InterruptMap, IrqLine, MessageMap, MessageTarget, NodeId, NodeInfo, Nodes,
+    PciIdentity, RegionKind, ReservedRegion, Resource, Supplier, SupplierKind, Trigger, Unmet,
 };
 pub use state::Device;
 pub(crate) use state::MatchNumbers;

@@ -7,7 +7,7 @@ use crate::description::DeviceDesc;
 /// Request of a device for messages ([`Env::alloc_vectors`](super::Env::alloc_vectors)).
 #[derive(Clone, Copy, Debug)]
 pub struct VectorRequest<'a> {
-    /// The device that sends them.
+    /// The device that sends them, and the receiver that firmware names ([`messages`](DeviceDesc::messages)).
     pub device: &'a DeviceDesc,
     /// Number that it can use, 1 or more.
     pub count: usize,

@@ -28,8 +28,8 @@ pub(super) const READY: (Duration, Duration) = (Duration::from_secs(1), Duration
 
 impl Function {
     /// Description of the function as a device on the bus `pci`, behind the host bridge that `host` describes and whose addresses are
-    /// `windows`: identity, the registers of its memory BARs that have addresses, its streams at IOMMUs by `iommu-map`, and the host
-    /// bridge's DMA properties. A function that `isolation` has in a set with others gets a stream that all of them have, so that
+    /// `windows`: identity, the registers of its memory BARs that have addresses, its streams at IOMMUs by `iommu-map`, the receiver of
+    /// its messages by `msi-map`, and the host bridge's DMA properties. A function that `isolation` has in a set with others gets a stream that all of them have, so that
     /// they are one IOMMU group.
     pub fn description(&self, host: &DeviceDesc, windows: &[Window], isolation: &Isolation) -> DeviceDesc {
         let mut desc = DeviceDesc::new(&self.at.to_string());
@@ -57,6 +57,9 @@ impl Function {
         if self.msi.is_some() || self.msi_x.is_some() {
             desc.dma.reserved.push(ReservedRegion::DOORBELLS);
         }
+        // By the ID that reaches the controller: that of the bridge nearest to it, where one puts its own in the function's place.
+        let requester = isolation.requesters(self.at).last();
+        desc.messages = host.message_map.as_ref().and_then(|map| map.find(requester?.into()));
         let stream = |id: u16| host.requester_stream(id.into());
         let without = isolation.requesters(self.at).find(|id| stream(*id).is_none());
         let any = isolation.requesters(self.at).any(|id| host.maps_requester(id.into()));

@@ -6,6 +6,7 @@ mod blob;
 mod dma;
 mod fuzz;
 mod interrupts;
+mod messages;
 mod population;
 mod regions;
 mod suppliers;

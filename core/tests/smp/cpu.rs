@@ -147,14 +147,20 @@ fn service() {
     MASKED.set(false);
 }
 
+/// The CPU that the calling thread is.
+pub fn current() -> Option<&'static Cpu> {
+    THIS.get()
+}
+
 /// True inside a trap.
 pub fn in_trap() -> bool {
     IN_TRAP.get()
 }
 
+static CPUS_OF_PROCESS: OnceLock<[Cpu; CPUS]> = OnceLock::new();
+
 /// The CPUs of this process. `deliver` is called in traps, for each line.
 pub fn cpus(deliver: impl Fn(usize) + Send + Sync + 'static) -> &'static [Cpu; CPUS] {
-    static CPUS_OF_PROCESS: OnceLock<[Cpu; CPUS]> = OnceLock::new();
     static SET_UP: Once = Once::new();
     SET_UP.call_once(|| {
         set_target_hooks(&Hooks).unwrap();
@@ -170,6 +176,12 @@ pub fn cpus(deliver: impl Fn(usize) + Send + Sync + 'static) -> &'static [Cpu; C
 }
 
 impl Cpu {
+    /// Its place among the CPUs.
+    pub fn number(&self) -> usize {
+        let all = CPUS_OF_PROCESS.get().into_iter().flatten();
+        all.into_iter().position(|cpu| std::ptr::eq(cpu, self)).unwrap_or(usize::MAX)
+    }
+
     /// Runs `act` on the calling thread as this CPU.
     pub fn run<R>(&'static self, act: impl FnOnce() -> R) -> R {
         THIS.set(Some(self));

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "modules of a test")]
 
+mod affinity;
 mod both_contexts;
 mod counted;
 mod cpu;

@@ -2,19 +2,26 @@
 //! context.
 
 use std::io::Write as _;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread;
 
 use bindery::addr::PhysAddr;
+use bindery::device::DeviceDesc;
 use bindery::env::{
-    Env, EnvError, EventToken, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, Memory, Trigger, Width,
+    Env, EnvError, EventToken, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, Memory, Trigger, Vector,
+    VectorRequest, Width,
 };
 
 use super::cpu::{CPUS, Cpu, cpus, watchdog};
 use super::example;
 
 const LINES: usize = 8;
+/// Lines for messages; a message is the number of one, written to the doorbell.
+const MESSAGES: Range<usize> = 4..8;
+/// No register of a device is there, and no RAM.
+pub const DOORBELL: PhysAddr = PhysAddr(0xf000_0000);
 
 /// One line of the controller, and the device behind it. Nothing here is a lock: traps read and change it.
 #[derive(Default)]
@@ -25,6 +32,8 @@ struct Line {
     /// The device asserts its level, or an edge is latched.
     asserted: AtomicBool,
     delivered: AtomicU32,
+    /// The only CPU that is interrupted, plus one; 0 for any.
+    cpu: AtomicUsize,
 }
 
 impl Line {
@@ -44,7 +53,7 @@ pub struct Target {
 }
 
 /// The receiver of interrupts, alive for as long as traps may come.
-static SINK: Receiver = Receiver { current: AtomicU32::new(0), all: [const { OnceLock::new() }; 16] };
+static SINK: Receiver = Receiver { current: AtomicU32::new(0), all: [const { OnceLock::new() }; 32] };
 
 /// The machine that has the CPUs, and its target.
 type Online = (Arc<dyn IrqSink>, Arc<Target>);
@@ -52,7 +61,7 @@ type Online = (Arc<dyn IrqSink>, Arc<Target>);
 /// Receivers of all tests of the process, one after the other: none is dropped, so no trap drops the last reference.
 struct Receiver {
     current: AtomicU32,
-    all: [OnceLock<Online>; 16],
+    all: [OnceLock<Online>; 32],
 }
 
 impl Receiver {
@@ -133,7 +142,9 @@ impl Target {
                     random ^= random << 13;
                     random ^= random >> 7;
                     random ^= random << 17;
-                    cpus[random as usize % cpus.len()].interrupt(number);
+                    let any = random as usize % cpus.len();
+                    let cpu = line.cpu.load(Ordering::SeqCst).checked_sub(1).unwrap_or(any);
+                    cpus[cpu].interrupt(number);
                     (0..random % 512).for_each(|_| std::hint::spin_loop());
                 }
             }
@@ -229,6 +240,22 @@ impl Env for SmpEnv {
             IrqControl::Unmask => line.masked.store(false, Ordering::SeqCst),
         }
         Ok(())
+    }
+
+    /// The lines of messages in turn, each for the CPU that the device asks for.
+    fn alloc_vectors(&self, request: &VectorRequest<'_>) -> Result<Vec<Vector>, EnvError> {
+        let vector = |(n, line): (usize, usize)| {
+            let cpu = request.cpus.get(n % request.cpus.len().max(1)).map_or(0, |cpu| cpu % CPUS + 1);
+            self.lines[line].cpu.store(cpu, Ordering::SeqCst);
+            Vector { line: IrqLine(line as u32), address: DOORBELL, data: line as u32 }
+        };
+        Ok(MESSAGES.take(request.count).enumerate().map(vector).collect())
+    }
+
+    fn free_vectors(&self, _: &DeviceDesc, vectors: &[Vector]) {
+        for vector in vectors {
+            self.lines[vector.line.0 as usize].cpu.store(0, Ordering::SeqCst);
+        }
     }
 
     fn connect(&self, sink: Weak<dyn IrqSink>) {

@@ -16,7 +16,7 @@ use super::note::NoteKind;
 use super::region::{self, Region};
 use super::supplier::Collector;
 use super::tree::{Idx, Tree};
-use super::{FdtError, OtherNode, address, dma, early, id, interrupt, is_bookkeeping};
+use super::{FdtError, OtherNode, address, dma, early, id, interrupt, is_bookkeeping, messages};
 use crate::description::{BusKind, DeviceDesc, NodeId};
 
 /// Buses that are descended (`of_default_bus_match_table`).
@@ -103,6 +103,8 @@ pub(super) fn describe(
         let mut resources = address::registers(tree, log, node)?;
         resources.extend(interrupt::lines(log, &gics, ids, node, &interrupts));
         let interrupt_map = interrupt::behind(tree, log, &gics, ids, node)?;
+        let message_map = messages::behind(tree, log, ids, node)?;
+        let messages = if message_map.is_some() { None } else { messages::own(tree, ids, node) };
         let mut needs = Collector::new(tree, log, &owners, ids, &endpoints).suppliers(node, &interrupts)?;
         let mut dma = dma::describe(tree, log, node)?;
         let (reserved, lost) = region::of_device(tree, log, regions, node, &dma.ranges);
@@ -121,6 +123,8 @@ pub(super) fn describe(
             pci: None,
             resources,
             interrupt_map,
+            messages,
+            message_map,
             suppliers: needs.suppliers,
             unmet: needs.unmet,
             unmet_behind: needs.unmet_behind,

@@ -19,6 +19,7 @@ mod interrupt;
 mod iommu_map;
 mod log;
 mod memory;
+mod messages;
 mod nexus;
 mod note;
 mod region;

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::model::{Model, Part};
 use super::*;
+use crate::device::{MessageMap, MessageTarget};
 
 /// Types of ports, as the capability has them.
 const ENDPOINT: u16 = 0;
@@ -40,7 +41,12 @@ fn a_function_whose_bus_has_a_requester_id_of_its_own_needs_that_translated_too(
             let (kind, property) = (SupplierKind::Iommu, "iommu-map".into());
             desc.suppliers.push(Supplier { node: iommu, target: iommu, kind, property, args: args.to_vec() });
         }
+        // Messages arrive by the ID of the bus, too.
+        let mut map = MessageMap::new(u32::MAX);
+        map.push(0x200, 0x10, MessageTarget { controller: iommu, device: 0x70 });
+        desc.message_map = Some(map);
         let desc = found.functions[2].description(&desc, &WINDOWS, &isolation);
+        assert_eq!(desc.messages, Some(MessageTarget { controller: iommu, device: 0x70 }));
         assert_eq!(desc.suppliers.iter().map(|s| s.args[0]).collect::<Vec<_>>(), streams);
         let unmet = desc.unmet.first().map(ToString::to_string);
         assert!(unmet.is_some() == reason.is_some(), "{unmet:?}");
