@@ -27,6 +27,7 @@ fn behind(tree: &Described, requester: u32) -> Option<(String, u32)> {
     named(tree, tree.device("d").message_map.as_ref()?.find(requester))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "it is compared with such a value")]
 fn at(path: &str, device: u32) -> Option<(String, u32)> {
     Some((path.into(), device))
 }
