@@ -3,10 +3,13 @@
 use crate::cargo::Cargo;
 use crate::outcome::Outcome;
 use crate::session::Session;
-use crate::{fuzz, loom, miri, patches, shuttle};
+use crate::{campaign, fuzz, loom, miri, patches, shuttle};
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    only: Option<Only>,
     /// Cases of each property test
     #[arg(long, default_value_t = 20_000)]
     cases: u32,
@@ -15,8 +18,18 @@ pub(crate) struct Args {
     seconds: u32,
 }
 
+/// A campaign that is run by itself, because it takes longer than the others together.
+#[derive(clap::Subcommand)]
+enum Only {
+    /// Mutants made by cargo-mutants: all of the modules that hold the promises, 300 of the others
+    Mutants(campaign::Args),
+}
+
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Outcome {
+    if let Some(Only::Mutants(args)) = &args.only {
+        return campaign::run(args);
+    }
     let mut session = Session::new();
     session.step("tests, optimized, many cases", || {
         Cargo::new("test --workspace --release --no-fail-fast")

@@ -1,6 +1,7 @@
 //! Developer commands: `cargo xtask COMMAND`, the same that CI runs.
 
 mod bench;
+mod campaign;
 mod cargo;
 mod check;
 mod dtbs;

@@ -3,7 +3,7 @@
 use crate::cargo::Cargo;
 use crate::outcome::Outcome;
 use crate::session::Session;
-use crate::{bench, check, dtbs, fuzz, guest, loom, miri, patches, qtest, shuttle};
+use crate::{bench, campaign, check, dtbs, fuzz, guest, loom, miri, patches, qtest, shuttle};
 
 /// Number of patches in `mutants/` that one run tries of those whose files have changed lately, beside one of the others (the budget of
 /// the gate allows no more): the rest have their turn with later commits, or in `long`.
@@ -37,6 +37,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         });
         session.step("instruction counts", bench::gate);
         session.step("mutants, in turn", || patches::sample(PATCHES));
+        session.step("mutants of what has changed", campaign::changed);
         session.step("fuzzing, a minute", fuzz::short);
         session.step("Miri, short", miri::short);
         session.step("Debian's device trees", || dtbs::run(&dtbs::Args::default()));

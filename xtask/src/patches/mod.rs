@@ -13,10 +13,11 @@ use std::time::Instant;
 use crate::outcome::{Outcome, Trouble};
 use crate::tool::{output, root};
 use file::Patch;
-use scratch::Scratch;
 use trial::{Trial, Verdict};
 
 pub(crate) use page::{check, update};
+pub(crate) use scratch::Scratch;
+pub(crate) use trial::PROFILE;
 
 /// Folder of the repository's own patches.
 const OWN: &str = "mutants";
@@ -82,7 +83,7 @@ fn patches_in(folder: &Path) -> Result<Vec<Patch>, Trouble> {
 
 /// Tries `patches`. Fails when one survives, is seen otherwise than it says, no longer applies, or does not compile.
 fn run(patches: &[Patch], json: bool) -> Outcome {
-    let scratch = Scratch::prepare()?;
+    let scratch = Scratch::prepare("patched")?;
     let trial = Trial::new(&scratch);
     let useless = trial.check_unpatched(patches)?;
     let mut rows = Vec::new();

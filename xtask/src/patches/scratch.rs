@@ -10,30 +10,30 @@ use crate::outcome::Trouble;
 use crate::tool::{output, root, target};
 
 /// A copy of what git tracks, and of what it does not ignore, as it is in the working tree.
-pub(super) struct Scratch {
+pub(crate) struct Scratch {
     tree: PathBuf,
     build: PathBuf,
 }
 
 impl Scratch {
-    /// Makes or refreshes the copy.
-    pub(super) fn prepare() -> Result<Self, Trouble> {
-        let base = target().join("patched");
+    /// Makes or refreshes the copy below `target/NAME`.
+    pub(crate) fn prepare(name: &str) -> Result<Self, Trouble> {
+        let base = target().join(name);
         let scratch = Self { tree: base.join("tree"), build: base.join("target") };
         scratch.restore()?;
         Ok(scratch)
     }
 
-    pub(super) fn tree(&self) -> &Path {
+    pub(crate) fn tree(&self) -> &Path {
         &self.tree
     }
 
-    pub(super) fn build(&self) -> &Path {
+    pub(crate) fn build(&self) -> &Path {
         &self.build
     }
 
     /// Makes the copy equal to the working tree again. Files that are equal keep their times, so that little is built anew.
-    pub(super) fn restore(&self) -> Result<(), Trouble> {
+    pub(crate) fn restore(&self) -> Result<(), Trouble> {
         let mut list = Command::new("git");
         list.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(root());
         let listed = output(&mut list)?;
@@ -67,7 +67,7 @@ impl Scratch {
     }
 
     /// Applies the patch at `path`.
-    pub(super) fn apply(&self, path: &Path) -> Result<(), String> {
+    pub(crate) fn apply(&self, path: &Path) -> Result<(), String> {
         let mut apply = Command::new("git");
         // The copy lies inside the repository, and git must not take it for a part of that.
         apply.env("GIT_CEILING_DIRECTORIES", self.tree.parent().unwrap_or(&self.tree));

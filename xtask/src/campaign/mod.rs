@@ -1,0 +1,190 @@
+//! `cargo xtask long mutants`: mutants that `cargo mutants` makes, all of the modules that hold the promises and a sample of
+//! the others; and those of the lines that a change touches, for the gate.
+
+mod mutant;
+mod results;
+mod stage;
+mod tool;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::outcome::{Outcome, Trouble};
+use crate::tool::{output, root, target};
+use mutant::Mutant;
+use results::{Fate, Results};
+use stage::{Stage, stages};
+use tool::{BATCH, Tool};
+
+/// Folder of the campaign below `target`.
+const FOLDER: &str = "campaign";
+
+/// Mutants that go through all stages before the next ones begin.
+const PART: usize = 4 * BATCH;
+
+/// Variable that names the commit that a change is compared with.
+const BASE: &str = "MUTANTS_BASE";
+
+/// Mutants of a change that the gate tries at most, and the time after which it begins no other batch.
+const GATE: (usize, Duration) = (12, Duration::from_secs(120));
+
+#[derive(clap::Args, Default)]
+pub(crate) struct Args {
+    /// Try the K-th of N equal parts only, from 1
+    #[arg(long, value_name = "K/N", value_parser = shard)]
+    shard: Option<(usize, usize)>,
+    /// Try mutants of this module of the core, or of this package, only
+    #[arg(long, value_name = "NAME")]
+    area: Vec<String>,
+    /// Begin no other batch after so many seconds
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+    /// Forget the results of an interrupted campaign instead of going on with it
+    #[arg(long)]
+    fresh: bool,
+    /// Try again those that were missed or did not end in time
+    #[arg(long)]
+    again: bool,
+    /// Print the results so far, and try none
+    #[arg(long, conflicts_with_all = ["fresh", "again", "seconds"])]
+    report: bool,
+}
+
+fn shard(text: &str) -> Result<(usize, usize), String> {
+    let parts = text.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    match parts {
+        Some((k, n)) if (1..=n).contains(&k) => Ok((k, n)),
+        _ => Err("not K/N with K from 1 to N".into()),
+    }
+}
+
+/// Runs the campaign, or goes on with it. Fails when a mutant is missed.
+pub(crate) fn run(args: &Args) -> Outcome {
+    let path = target().join(FOLDER).join("results.tsv");
+    let mut tool = Tool::prepare(FOLDER)?;
+    if args.fresh && path.exists() {
+        fs::remove_file(&path).map_err(|e| Trouble::Broken(format!("{}: {e}", path.display())))?;
+    }
+    let mut results = Results::read(path)?;
+    let mut mutants = mutant::campaign(tool.list(None)?);
+    if let Some((k, n)) = args.shard {
+        mutants = mutants.into_iter().skip(k - 1).step_by(n).collect();
+    }
+    mutants.retain(|mutant| args.area.is_empty() || args.area.iter().any(|area| area == mutant.area()));
+    if !args.report {
+        let due: Vec<_> = mutants
+            .iter()
+            .filter(|mutant| match results.fate(mutant) {
+                None => true,
+                Some(Fate::Missed | Fate::TimedOut) => args.again,
+                Some(_) => false,
+            })
+            .cloned()
+            .collect();
+        println!("{} mutants, {} to try", mutants.len(), due.len());
+        let deadline = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        try_all(&mut tool, &due, deadline, |mutant, fate| {
+            results.set(mutant, fate);
+            results.save()
+        })?;
+    }
+    results.report(&mutants);
+    let missed = mutants.iter().filter(|mutant| results.fate(mutant) == Some(Fate::Missed)).count();
+    if missed == 0 { Ok(()) } else { Err(Trouble::Failed(format!("{missed} mutants were missed"))) }
+}
+
+/// Mutants of the lines that differ from the commit before, or from the one that `MUTANTS_BASE` names: a few of them, chosen
+/// by the commit, when there are many. Fails when one is missed.
+pub(crate) fn changed() -> Outcome {
+    let git = |args: &[&str]| output(Command::new("git").args(args).current_dir(root()));
+    let named = std::env::var(BASE).ok();
+    if named.is_none() && git(&["rev-parse", "--verify", "--quiet", "HEAD^"]).is_err() {
+        println!("no earlier commit here to compare with ({BASE} names one)");
+        return Ok(());
+    }
+    let base = named.unwrap_or_else(|| "HEAD^".into());
+    let diff = git(&["diff", "--no-ext-diff", &base, "--", "*.rs"])?;
+    if diff.trim().is_empty() {
+        println!("no line of Rust differs from {base}");
+        return Ok(());
+    }
+    let folder = target().join(FOLDER);
+    let file = folder.join("change.diff");
+    fs::create_dir_all(&folder)
+        .and_then(|()| fs::write(&file, diff))
+        .map_err(|e| Trouble::Broken(format!("{}: {e}", file.display())))?;
+    gate(&file, &base)
+}
+
+fn gate(diff: &Path, base: &str) -> Outcome {
+    // The copy of the patches, so that packages from outside are built once.
+    let mut tool = Tool::prepare("patched")?;
+    let mut mutants = tool.list(Some(diff))?;
+    let all = mutants.len();
+    let seed = output(Command::new("git").args(["rev-list", "--count", "HEAD"]).current_dir(root()));
+    mutant::shuffle(&mut mutants, seed.ok().and_then(|n| n.trim().parse().ok()).unwrap_or(0));
+    mutants.truncate(GATE.0);
+    println!("{all} mutants of lines that differ from {base}, {} to try", mutants.len());
+    let (mut tried, mut missed) = (0, Vec::new());
+    try_all(&mut tool, &mutants, Some(Instant::now() + GATE.1), |mutant, fate| {
+        tried += 1;
+        if fate == Fate::Missed {
+            missed.push(mutant.name.clone());
+        }
+        Ok(())
+    })?;
+    println!("{tried} tried, {} missed", missed.len());
+    if missed.is_empty() {
+        return Ok(());
+    }
+    let what = "no test notices; write one, or exclude the function in .cargo/mutants.toml with the reason";
+    Err(Trouble::Failed(format!("{what}:\n{}", missed.join("\n"))))
+}
+
+/// Tries `mutants`, each with its stages until one notices it, and tells `each` its fate.
+fn try_all(
+    tool: &mut Tool,
+    mutants: &[Mutant],
+    deadline: Option<Instant>,
+    mut each: impl FnMut(&Mutant, Fate) -> Outcome,
+) -> Outcome {
+    // Not all through the first stage and then all through the next: an interruption would lose the survivors.
+    for part in mutants.chunks(PART) {
+        let mut packages: BTreeMap<&str, Vec<Mutant>> = BTreeMap::new();
+        for mutant in part {
+            packages.entry(&mutant.package).or_default().push(mutant.clone());
+        }
+        for mut list in packages.into_values() {
+            let all: &[Stage] = list.first().map_or(&[], stages);
+            for (at, stage) in all.iter().enumerate() {
+                let mut survivors = Vec::new();
+                for batch in list.chunks(BATCH) {
+                    if deadline.is_some_and(|at| Instant::now() >= at) {
+                        return tool.restore();
+                    }
+                    for (mutant, fate) in tool.run(stage, batch)? {
+                        if fate == Fate::Missed && at + 1 < all.len() { survivors.push(mutant) } else { each(&mutant, fate)? }
+                    }
+                }
+                list = survivors;
+            }
+        }
+    }
+    tool.restore()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_is_one_of_n() {
+        assert_eq!(shard("2/3"), Ok((2, 3)));
+        for wrong in ["0/3", "4/3", "3", "a/b", "1/0", ""] {
+            assert!(shard(wrong).is_err(), "{wrong}");
+        }
+    }
+}

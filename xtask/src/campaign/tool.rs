@@ -1,0 +1,189 @@
+//! The program `cargo-mutants`, which makes the mutants and runs tests on them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::mutant::Mutant;
+use super::results::Fate;
+use super::stage::Stage;
+use crate::cargo::Cargo;
+use crate::outcome::{Outcome, Trouble};
+use crate::patches::{PROFILE, Scratch};
+use crate::tool::{output, target};
+
+/// Version of the program. Another one makes other mutants: it is chosen on purpose.
+const TOOL: (&str, &str) = ("cargo-mutants", "27.1.0");
+
+/// KiB of address space that a mutant's tests may take: one that allocates without end must not take the machine with it.
+const MEMORY: u64 = 12 << 20;
+
+/// Mutants of one call of the program.
+pub(super) const BATCH: usize = 10;
+
+/// Exit code of the program when the tests fail without a mutant.
+const BASELINE_FAILED: i32 = 4;
+
+/// `cargo-mutants` on a scratch copy of the repository, in place: what is built for one mutant serves the next.
+pub(super) struct Tool {
+    program: PathBuf,
+    scratch: Scratch,
+    /// Stages of which the tests have passed without a mutant.
+    sound: Vec<Stage>,
+}
+
+impl Tool {
+    /// Makes or refreshes the copy `target/COPY`, and builds the program when it is not there.
+    pub(super) fn prepare(copy: &str) -> Result<Self, Trouble> {
+        let program = program()?;
+        Ok(Self { program, scratch: Scratch::prepare(copy)?, sound: Vec::new() })
+    }
+
+    /// All mutants that .cargo/mutants.toml does not exclude, or those of the lines that `diff` changes.
+    pub(super) fn list(&self, diff: Option<&Path>) -> Result<Vec<Mutant>, Trouble> {
+        let mut list = Command::new(&self.program);
+        list.args(["mutants", "--list", "--json", "--workspace", "--dir"]).arg(self.scratch.tree());
+        if let Some(diff) = diff {
+            list.arg("--in-diff").arg(diff);
+        }
+        let said = output(&mut list)?;
+        // A diff without any mutant is told in words.
+        if diff.is_some() && !said.trim_start().starts_with('[') {
+            return Ok(Vec::new());
+        }
+        Mutant::read_list(&said, self.scratch.tree())
+    }
+
+    /// Tries `mutants`, which are of one package, with the tests of `stage`. Returns those whose fate is known now.
+    pub(super) fn run(&mut self, stage: &Stage, mutants: &[Mutant]) -> Result<Vec<(Mutant, Fate)>, Trouble> {
+        let Some(first) = mutants.first() else { return Ok(Vec::new()) };
+        self.scratch.restore()?;
+        let out = self.scratch.build().with_file_name("mutants");
+        // What an earlier call left must not be taken for this one's.
+        let outcomes = out.join("mutants.out").join("outcomes.json");
+        let _ = fs::remove_file(&outcomes);
+        fs::create_dir_all(&out).map_err(|e| Trouble::Broken(format!("{}: {e}", out.display())))?;
+        let baseline = if self.sound.contains(stage) { "skip" } else { "run" };
+
+        let mut command = Command::new("sh");
+        // nice: tests that look at time must not see it go faster for others.
+        command.arg("-c").arg(format!("ulimit -v {MEMORY}; exec nice \"$@\"")).arg("sh").arg(&self.program);
+        command.args(["mutants", "--in-place", "--no-times", "--colors=never", "--baseline", baseline, "--dir"]);
+        command.arg(self.scratch.tree()).arg("--output").arg(&out);
+        command.args(["--timeout", &stage.limit.to_string(), "--build-timeout", "900", "--re", &exactly(mutants)]);
+        command.args(["--package", &first.package]);
+        let own = [first.package.as_str()];
+        for package in if stage.packages.is_empty() { &own } else { stage.packages } {
+            command.args(["--test-package", package]);
+        }
+        for word in PROFILE.iter().chain(stage.cargo) {
+            command.arg(format!("--cargo-arg={word}"));
+        }
+        command.args(["--", "--"]);
+        for name in stage.skip {
+            command.args(["--skip", name]);
+        }
+        command
+            .env("CARGO_TARGET_DIR", self.scratch.build())
+            .env("CARGO_INCREMENTAL", "1")
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .env("RUST_BACKTRACE", "0")
+            .stdin(Stdio::null());
+        // Its caller was built by cargo, too; the tool chain is the copy's own.
+        command.env_remove("CARGO").env_remove("RUSTC");
+        let status = command.status().map_err(|e| Trouble::Broken(format!("cargo mutants: {e}")))?;
+        if status.code() == Some(BASELINE_FAILED) {
+            return Err(Trouble::Failed(format!("without a mutant, {} fail", stage.name)));
+        }
+        let said = fs::read_to_string(&outcomes)
+            .map_err(|e| Trouble::Broken(format!("cargo mutants ended with {status}: {}: {e}", outcomes.display())))?;
+        self.sound.push(*stage);
+        fates(&said, mutants)
+    }
+
+    /// Puts the copy back.
+    pub(super) fn restore(&self) -> Outcome {
+        self.scratch.restore()
+    }
+}
+
+/// A pattern that these mutants' names match, and no others.
+fn exactly(mutants: &[Mutant]) -> String {
+    let names: Vec<_> = mutants.iter().map(|mutant| escaped(&mutant.name)).collect();
+    format!("^(?:{})$", names.join("|"))
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for c in text.chars() {
+        if c.is_ascii_punctuation() {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    // Punctuation that a pattern may not escape.
+    escaped.replace("\\<", "<").replace("\\>", ">")
+}
+
+/// Reads the program's `outcomes.json`.
+fn fates(json: &str, mutants: &[Mutant]) -> Result<Vec<(Mutant, Fate)>, Trouble> {
+    let read: Value = serde_json::from_str(json).map_err(|e| Trouble::Broken(format!("outcomes.json: {e}")))?;
+    let mut fates = Vec::new();
+    for outcome in read["outcomes"].as_array().into_iter().flatten() {
+        let Some(name) = outcome["scenario"]["Mutant"]["name"].as_str() else { continue };
+        let summary = outcome["summary"].as_str().unwrap_or_default();
+        if let (Some(mutant), Some(fate)) =
+            (mutants.iter().find(|mutant| mutant.name == name), Fate::of_summary(summary))
+        {
+            fates.push((mutant.clone(), fate));
+        }
+    }
+    Ok(fates)
+}
+
+/// The program, built when it is not there; without optimisation, since it waits for others most of the time.
+fn program() -> Result<PathBuf, Trouble> {
+    let (name, version) = TOOL;
+    let home = target().join("tools");
+    let program = home.join("bin").join(name);
+    let there =
+        output(Command::new(&program).args(["mutants", "--version"])).is_ok_and(|said| said.contains(version));
+    if !there {
+        println!("building {name} {version}");
+        let home = home.display().to_string();
+        Cargo::new("install --quiet --locked --force --debug")
+            .env("CARGO_PROFILE_DEV_DEBUG", "0")
+            .args(&[name, "--version", version, "--root", &home])
+            .run()?;
+    }
+    Ok(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::mutant::tests::mutant;
+    use super::*;
+
+    #[test]
+    fn outcomes_are_read_and_the_baseline_and_strangers_are_none() {
+        let list = [mutant("a.rs", 1), mutant("a.rs", 2), mutant("a.rs", 3)];
+        let entry = |name: &str, summary: &str| {
+            format!(r#"{{"scenario": {{"Mutant": {{"name": "{name}"}}}}, "summary": "{summary}"}}"#)
+        };
+        let json = format!(
+            r#"{{"outcomes": [{{"scenario": "Baseline", "summary": "Success"}}, {}, {}, {}]}}"#,
+            entry(&list[0].name, "MissedMutant"),
+            entry(&list[1].name, "CaughtMutant"),
+            entry("b.rs:1:1: x", "CaughtMutant"),
+        );
+        let fates = fates(&json, &list).unwrap();
+        assert_eq!(fates, [(list[0].clone(), Fate::Missed), (list[1].clone(), Fate::Killed)]);
+    }
+
+    #[test]
+    fn names_are_patterns_for_themselves() {
+        assert_eq!(escaped("a.rs:1:2: f<T>() -> (x|y)"), r"a\.rs\:1\:2\: f<T>\(\) \-> \(x\|y\)");
+    }
+}
