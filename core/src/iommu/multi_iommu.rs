@@ -256,9 +256,9 @@ mod tests {
 
     use super::*;
 
-    /// Fake share: the set of mapped page numbers, and whether unmaps fail.
+    /// Fake share: the set of mapped page numbers, whether unmaps fail, and whether it answers a flush no longer.
     #[derive(Default)]
-    struct Share(Mutex<BTreeSet<u64>>, bool);
+    struct Share(Mutex<BTreeSet<u64>>, bool, AtomicBool);
 
     impl Translation for Share {
         fn map(&self, iova: DeviceAddr, _: PhysAddr, len: u64, _: Prot) -> Result<(), MapError> {
@@ -279,7 +279,7 @@ mod tests {
             Ok(())
         }
         fn flush(&self, _: &mut Gather) -> Result<(), IommuError> {
-            Ok(())
+            if self.2.load(Ordering::Relaxed) { Err(IommuError::Dead) } else { Ok(()) }
         }
         fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {
             self.0.lock().unwrap().contains(&(iova.0 / PAGE_SIZE)).then_some(PhysAddr(iova.0))
@@ -291,8 +291,13 @@ mod tests {
 
     #[test]
     fn a_failed_map_is_undone_wherever_it_can_be_and_tells_when_it_was_not() {
-        let shares =
-            [Share::default(), Share(Mutex::default(), true), Share::default(), Share::default()].map(Arc::new);
+        let shares = [
+            Share::default(),
+            Share(Mutex::default(), true, AtomicBool::default()),
+            Share::default(),
+            Share::default(),
+        ]
+        .map(Arc::new);
         let multi = MultiIommu::new(NodeId(0), Arc::<Share>::clone(&shares[0]));
         for (node, share) in (1..).zip(&shares[1..]) {
             multi.add(NodeId(node), Arc::<Share>::clone(share));
@@ -318,5 +323,72 @@ mod tests {
         for share in [one, two] {
             assert_eq!(*share.0.lock().unwrap(), BTreeSet::from([8, 9, 10]));
         }
+    }
+    /// P2: the pages that it may still reach are not free, but nothing new is mapped there, nor asked of it.
+    #[test]
+    fn an_iommu_that_leaves_in_silence_is_gone_for_maps_and_holds_back_every_flush_until_it_answers() {
+        let [stays, leaves] = [Share::default(), Share::default()].map(Arc::new);
+        let multi = MultiIommu::new(NodeId(0), Arc::<Share>::clone(&stays));
+        multi.add(NodeId(1), Arc::<Share>::clone(&leaves));
+        leaves.2.store(true, Ordering::Relaxed);
+        multi.remove(NodeId(1));
+        assert!(multi.at(NodeId(1)).is_none() && multi.at(NodeId(0)).is_some());
+
+        let at = DeviceAddr(8 * PAGE_SIZE);
+        multi.map(at, PhysAddr(at.0), PAGE_SIZE, Prot::READ).unwrap();
+        let mapped = [&stays, &leaves].map(|share| share.0.lock().unwrap().len());
+        assert_eq!(mapped, [1, 0], "nothing is mapped through an IOMMU that has left");
+        let mut gather = Gather::new();
+        multi.unmap(at, PAGE_SIZE, &mut gather).unwrap();
+        assert_eq!(multi.flush(&mut gather), Err(IommuError::Dead), "no proof without its confirmation");
+
+        leaves.2.store(false, Ordering::Relaxed);
+        multi.flush(&mut gather).unwrap();
+        gather.free_tables();
+        // It is bound again: a share of its own, beside the one that left.
+        multi.add(NodeId(1), Arc::new(Share::default()));
+        assert!(multi.at(NodeId(1)).is_some());
+        multi.remove(NodeId(1));
+        assert!(multi.at(NodeId(1)).is_none(), "the new share goes, and the old one does not come back");
+    }
+
+    #[test]
+    fn a_flush_goes_on_behind_a_share_that_is_silent_and_asks_only_that_one_again() {
+        /// Counts its flushes.
+        struct Counting(Share, Mutex<usize>);
+        impl Translation for Counting {
+            fn map(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError> {
+                self.0.map(iova, phys, len, prot)
+            }
+            fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
+                self.0.unmap(iova, len, gather)
+            }
+            fn flush(&self, gather: &mut Gather) -> Result<(), IommuError> {
+                *self.1.lock().unwrap() += usize::from(gather.range().is_some());
+                self.0.flush(gather)
+            }
+            fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {
+                self.0.resolve(iova)
+            }
+            fn label(&self) -> String {
+                "counting".into()
+            }
+        }
+        let shares = [false, true, false]
+            .map(|dead| Arc::new(Counting(Share(Mutex::default(), false, AtomicBool::new(dead)), Mutex::default())));
+        let multi = MultiIommu::new(NodeId(0), Arc::<Counting>::clone(&shares[0]));
+        for (node, share) in (1..).zip(&shares[1..]) {
+            multi.add(NodeId(node), Arc::<Counting>::clone(share));
+            assert_eq!(multi.node_of(&(Arc::<Counting>::clone(share) as Arc<dyn Translation>)), Some(NodeId(node)));
+        }
+        let at = DeviceAddr(8 * PAGE_SIZE);
+        multi.map(at, PhysAddr(at.0), PAGE_SIZE, Prot::READ).unwrap();
+        let mut gather = Gather::new();
+        multi.unmap(at, PAGE_SIZE, &mut gather).unwrap();
+        assert_eq!(multi.flush(&mut gather), Err(IommuError::Dead));
+        let flushed = shares.each_ref().map(|share| *share.1.lock().unwrap());
+        assert_eq!(flushed, [1, 1, 1]);
+        assert_eq!(multi.label(), "counting + counting + counting");
+        core::mem::forget(gather);
     }
 }

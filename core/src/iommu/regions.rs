@@ -279,4 +279,135 @@ mod tests {
             assert_eq!(regions.prot().contains(Prot::COHERENT), expected, "{members:#b}");
         }
     }
+    /// The set of the pages whose bits are set.
+    fn set(bits: u64) -> Pages {
+        let page = |n: u64| ReservedRegion {
+            first: DeviceAddr(n << PAGE_SHIFT),
+            last: DeviceAddr((n << PAGE_SHIFT) + 0xfff),
+            kind: RegionKind::Reserved,
+        };
+        Pages::of(&(0..7).rev().filter(|n| bits >> n & 1 != 0).map(page).collect::<Vec<_>>(), |_| true)
+    }
+
+    #[test]
+    fn sets_of_pages_agree_with_sets_of_bits() {
+        for a in 0..1_u64 << 7 {
+            let pages = set(a);
+            let bits = pages.runs().flat_map(|(first, end)| first..end).fold(0, |bits, page| bits | 1 << page);
+            assert_eq!((bits, pages.is_empty()), (a, a == 0));
+            for b in 0..1_u64 << 7 {
+                assert_eq!(pages.with(&set(b)), set(a | b), "{a:#b} with {b:#b}");
+                assert_eq!(pages.without(&set(b)), set(a & !b), "{a:#b} without {b:#b}");
+            }
+            let whole = pages.ranges().all(|(first, last)| first.page_offset() == 0 && last.page_offset() == 0xfff);
+            assert!(whole, "{a:#b}: {pages:?}");
+        }
+    }
+
+    #[test]
+    fn a_range_touches_the_pages_of_its_first_and_last_byte_and_no_others() {
+        for bits in 0..1_u64 << 6 {
+            for (first, last) in (0..6).flat_map(|first| (first..6).map(move |last| (first, last))) {
+                let expected = (first..=last).any(|page| bits >> page & 1 != 0);
+                for (from, to) in [(0, 0xfff), (0xfff, 0xfff), (0, 0), (0xfff, 0)] {
+                    let (from, to) = ((first << PAGE_SHIFT) + from, (last << PAGE_SHIFT) + to);
+                    if from <= to {
+                        let touched = set(bits).touch(DeviceAddr(from), to - from + 1);
+                        assert_eq!(touched, expected, "{bits:#b}, {from:#x} to {to:#x}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_each_kind_of_domain_maps_and_reserves() {
+        use RegionKind::{Direct, DirectRelaxable, Msi, Reserved, SoftwareMsi};
+        let mut regions = Regions::default();
+        let kinds = [Direct, DirectRelaxable, Reserved, Msi, SoftwareMsi];
+        let list: Vec<_> = (0..)
+            .zip(kinds)
+            // Every other page, so that each stays a run of its own.
+            .map(|(n, kind)| ReservedRegion {
+                first: DeviceAddr((2 * n) << PAGE_SHIFT),
+                last: DeviceAddr(((2 * n) << PAGE_SHIFT) + 0xfff),
+                kind,
+            })
+            .collect();
+        let (at, other) = (Stream { iommu: NodeId(3), id: StreamId(1) }, Stream { iommu: NodeId(4), id: StreamId(1) });
+        regions.add(&"a".into(), at, &list, true);
+        regions.add(&"without".into(), other, &[], true);
+        let held = |pages: &Pages| {
+            let kind = |(first, end): (u64, u64)| (end == first + 1).then(|| kinds[(first / 2) as usize]);
+            pages.runs().filter_map(kind).collect::<Vec<_>>()
+        };
+        for (kind, mapped, reserved) in [
+            (DomainKind::Strict, &[Direct, DirectRelaxable][..], &[Direct, DirectRelaxable, Reserved, Msi][..]),
+            (DomainKind::Lazy, &[Direct, DirectRelaxable], &[Direct, DirectRelaxable, Reserved, Msi]),
+            (DomainKind::Unmanaged, &[Direct], &[Direct, Reserved, Msi, SoftwareMsi]),
+            (DomainKind::Identity, &[], &[Direct, DirectRelaxable, Reserved, Msi]),
+            (DomainKind::Blocked, &[], &[Direct, DirectRelaxable, Reserved, Msi]),
+        ] {
+            assert_eq!(held(&regions.direct(kind)), mapped, "mapped in {kind:?}");
+            assert_eq!(held(&regions.holes(kind)), reserved, "reserved in {kind:?}");
+        }
+        assert_eq!(
+            (held(&regions.pages_at(NodeId(3))), held(&regions.pages_at(NodeId(4)))),
+            ([Direct, DirectRelaxable].into(), Vec::new())
+        );
+        assert_eq!((regions.streams_at(NodeId(3)), regions.streams_at(NodeId(4))), (Vec::from([at]), Vec::new()));
+        assert!(regions.has_direct(at) && !regions.has_direct(other));
+        // A second stream of the same device, once.
+        for _ in 0..2 {
+            regions.add(&"a".into(), other, &list, true);
+        }
+        assert_eq!(regions.streams_at(NodeId(4)), [other]);
+        assert_eq!(regions.members.len(), 1);
+    }
+
+    #[test]
+    fn an_error_about_a_region_concerns_the_devices_that_have_it() {
+        let mut regions = Regions::default();
+        let region = |page: u64| ReservedRegion {
+            first: DeviceAddr(page << PAGE_SHIFT),
+            last: DeviceAddr((page << PAGE_SHIFT) + 0xfff),
+            kind: RegionKind::Direct,
+        };
+        let stream = |id| Stream { iommu: NodeId(0), id: StreamId(id) };
+        regions.add(&"a".into(), stream(0), &[region(4)], true);
+        regions.add(&"b".into(), stream(1), &[region(5)], true);
+        let (first, last) = (region(5).first, region(5).last);
+        let in_use = IommuError::RegionInUse { first, last };
+        let unmapped = IommuError::RegionNotMapped { first, last, why: MapError::OutOfMemory };
+        for error in [in_use, unmapped] {
+            assert!(!regions.concerns(&error, "a") && regions.concerns(&error, "b"), "{error:?}");
+        }
+        assert!(regions.concerns(&IommuError::Dead, "a"), "what is not about a region is about everybody");
+    }
+
+    #[test]
+    fn the_list_of_regions_is_sorted_and_joins_neighbours_of_one_kind() {
+        let region =
+            |first: u64, last: u64, kind| ReservedRegion { first: DeviceAddr(first), last: DeviceAddr(last), kind };
+        let mut regions = Regions::default();
+        let stream = Stream { iommu: NodeId(0), id: StreamId(0) };
+        let own = [
+            region(0x9000, 0x9fff, RegionKind::Msi),
+            region(0x3000, 0x3fff, RegionKind::Direct),
+            region(0x4000, 0x4fff, RegionKind::Direct),
+            region(0x6000, 0x6fff, RegionKind::Direct),
+        ];
+        regions.add(&"a".into(), stream, &own, true);
+        // The second one is none: it ends before it begins.
+        let reserved = Vec::from([(DeviceAddr(0x2000), DeviceAddr(0x2fff)), (DeviceAddr(1), DeviceAddr(0))]);
+        let geometry = Geometry { first: DeviceAddr(0), last: DeviceAddr(u64::MAX), page_sizes: 1 << 12, reserved };
+        let expected = [
+            region(0x2000, 0x2fff, RegionKind::Reserved),
+            region(0x3000, 0x4fff, RegionKind::Direct),
+            region(0x6000, 0x6fff, RegionKind::Direct),
+            region(0x9000, 0x9fff, RegionKind::Msi),
+        ];
+        assert_eq!(regions.listed([geometry].into_iter()), expected);
+        assert_eq!(regions.strict().map(|(device, region)| (&**device, region)), Some(("a", own[1])));
+    }
 }

@@ -180,3 +180,81 @@ impl Drop for Rest {
 #[derive(Debug)]
 #[must_use = "the proof is what allows pages to be freed"]
 pub(crate) struct Flushed(());
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::env::RamUse;
+    use crate::mem::fake::FakeMemory;
+    use crate::mem::{PageRequest, PhysMemory};
+
+    const A: PartId = PartId(1);
+    const B: PartId = PartId(2);
+
+    fn range(gather: &Gather) -> Option<(u64, u64)> {
+        gather.range().map(|(first, last)| (first.0, last.0))
+    }
+
+    #[test]
+    fn the_range_covers_what_was_added_and_nothing_more() {
+        let mut gather = Gather::new();
+        gather.add(DeviceAddr(0x5000), 0);
+        assert!(gather.is_empty() && range(&gather).is_none());
+        gather.add(DeviceAddr(0x5000), 1);
+        assert_eq!((gather.is_empty(), range(&gather)), (false, Some((0x5000, 0x5000))));
+        gather.add(DeviceAddr(0x3000), 0x1000);
+        assert_eq!(range(&gather), Some((0x3000, 0x5000)));
+        let mut other = Gather::new();
+        other.add(DeviceAddr(0x8000), 0x1000);
+        gather.absorb(other);
+        gather.absorb(Gather::new());
+        assert_eq!(range(&gather), Some((0x3000, 0x8fff)));
+    }
+
+    #[test]
+    fn parts_are_apart_keep_tables_as_the_whole_does_and_are_taken_with_the_whole_range() {
+        for (mut gather, keeps) in [(Gather::new(), false), (Gather::keeping_tables(), true)] {
+            gather.part(A).add(DeviceAddr(0x1000), 0x1000);
+            gather.part(B).add(DeviceAddr(0x9000), 0x1000);
+            gather.part(A).add(DeviceAddr(0x2000), 0x1000);
+            assert_eq!((gather.keeps_tables(), gather.part(A).keeps_tables()), (keeps, keeps));
+            assert_eq!(
+                (range(gather.part(A)), range(gather.part(B))),
+                (Some((0x1000, 0x2fff)), Some((0x9000, 0x9fff)))
+            );
+            assert!(range(&gather).is_none() && !gather.is_empty(), "a part is something");
+            gather.add(DeviceAddr(0x4000), 0x1000);
+            assert_eq!(range(&gather.take_part(A)), Some((0x1000, 0x4fff)));
+            assert_eq!(range(&gather.take_part(A)), Some((0x4000, 0x4fff)), "it was taken");
+            let mut other = Gather::new();
+            other.part(B).add(DeviceAddr(0xa000), 0x1000);
+            gather.absorb(other);
+            assert_eq!(range(&gather.take_part(B)), Some((0x4000, 0xafff)));
+        }
+    }
+
+    /// P2: a table is free when its flush is confirmed, wherever in the gather it is, and not before.
+    #[test]
+    fn tables_are_freed_by_a_confirmation_only() {
+        let memory = PhysMemory::new(FakeMemory::new(&[(0x4000_0000, 16 << 12, RamUse::Frames)]).dynamic());
+        let table = || PageRun::alloc(memory.frames(), &PageRequest::new(1)).unwrap();
+        let in_use = || memory.frames().in_use();
+        let before = in_use();
+        for confirmed in [true, false] {
+            let (mut gather, mut absorbed) = (Gather::new(), Gather::new());
+            assert!(!gather.tables_freed());
+            gather.part(A).add_table(table());
+            assert!(gather.tables_freed() && !gather.is_empty() && gather.range().is_none());
+            absorbed.add_table(table());
+            absorbed.part(B).add_table(table());
+            gather.absorb(absorbed);
+            assert_eq!(in_use(), before + 3);
+            if confirmed {
+                gather.free_tables()
+            } else {
+                drop(gather)
+            }
+            assert_eq!(in_use(), before + if confirmed { 0 } else { 3 });
+        }
+    }
+}

@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// Try again those that were missed or did not end in time
     #[arg(long)]
     again: bool,
+    /// Leave out the tests of whole systems, which take a minute and more a mutant
+    #[arg(long)]
+    unit: bool,
     /// Print the results so far, and try none
     #[arg(long, conflicts_with_all = ["fresh", "again", "seconds"])]
     report: bool,
@@ -86,7 +89,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
             .collect();
         println!("{} mutants, {} to try", mutants.len(), due.len());
         let deadline = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-        try_all(&mut tool, &due, deadline, |mutant, fate| {
+        try_all(&mut tool, &due, if args.unit { 1 } else { usize::MAX }, deadline, |mutant, fate| {
             results.set(mutant, fate);
             results.save()
         })?;
@@ -129,7 +132,7 @@ fn gate(diff: &Path, base: &str) -> Outcome {
     mutants.truncate(GATE.0);
     println!("{all} mutants of lines that differ from {base}, {} to try", mutants.len());
     let (mut tried, mut missed) = (0, Vec::new());
-    try_all(&mut tool, &mutants, Some(Instant::now() + GATE.1), |mutant, fate| {
+    try_all(&mut tool, &mutants, usize::MAX, Some(Instant::now() + GATE.1), |mutant, fate| {
         tried += 1;
         if fate == Fate::Missed {
             missed.push(mutant.name.clone());
@@ -144,10 +147,11 @@ fn gate(diff: &Path, base: &str) -> Outcome {
     Err(Trouble::Failed(format!("{what}:\n{}", missed.join("\n"))))
 }
 
-/// Tries `mutants`, each with its stages until one notices it, and tells `each` its fate.
+/// Tries `mutants`, each with its first `depth` stages until one notices it, and tells `each` its fate.
 fn try_all(
     tool: &mut Tool,
     mutants: &[Mutant],
+    depth: usize,
     deadline: Option<Instant>,
     mut each: impl FnMut(&Mutant, Fate) -> Outcome,
 ) -> Outcome {
@@ -159,21 +163,26 @@ fn try_all(
         }
         for mut list in packages.into_values() {
             let all: &[Stage] = list.first().map_or(&[], stages);
+            let all = &all[..depth.min(all.len())];
             for (at, stage) in all.iter().enumerate() {
                 let mut survivors = Vec::new();
                 for batch in list.chunks(BATCH) {
                     if deadline.is_some_and(|at| Instant::now() >= at) {
-                        return tool.restore();
+                        return Ok(());
                     }
                     for (mutant, fate) in tool.run(stage, batch)? {
-                        if fate == Fate::Missed && at + 1 < all.len() { survivors.push(mutant) } else { each(&mutant, fate)? }
+                        if fate == Fate::Missed && at + 1 < all.len() {
+                            survivors.push(mutant)
+                        } else {
+                            each(&mutant, fate)?
+                        }
                     }
                 }
                 list = survivors;
             }
         }
     }
-    tool.restore()
+    Ok(())
 }
 
 #[cfg(test)]

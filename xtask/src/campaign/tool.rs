@@ -1,5 +1,6 @@
 //! The program `cargo-mutants`, which makes the mutants and runs tests on them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,7 +11,7 @@ use super::mutant::Mutant;
 use super::results::Fate;
 use super::stage::Stage;
 use crate::cargo::Cargo;
-use crate::outcome::{Outcome, Trouble};
+use crate::outcome::Trouble;
 use crate::patches::{PROFILE, Scratch};
 use crate::tool::{output, target};
 
@@ -26,7 +27,8 @@ pub(super) const BATCH: usize = 10;
 /// Exit code of the program when the tests fail without a mutant.
 const BASELINE_FAILED: i32 = 4;
 
-/// `cargo-mutants` on a scratch copy of the repository, in place: what is built for one mutant serves the next.
+/// `cargo-mutants` on a scratch copy of the repository, in place: what is built for one mutant serves the next. The copy stays
+/// as it was when the tool was prepared, whatever is edited meanwhile; the program takes its mutants back itself.
 pub(super) struct Tool {
     program: PathBuf,
     scratch: Scratch,
@@ -59,7 +61,6 @@ impl Tool {
     /// Tries `mutants`, which are of one package, with the tests of `stage`. Returns those whose fate is known now.
     pub(super) fn run(&mut self, stage: &Stage, mutants: &[Mutant]) -> Result<Vec<(Mutant, Fate)>, Trouble> {
         let Some(first) = mutants.first() else { return Ok(Vec::new()) };
-        self.scratch.restore()?;
         let out = self.scratch.build().with_file_name("mutants");
         // What an earlier call left must not be taken for this one's.
         let outcomes = out.join("mutants.out").join("outcomes.json");
@@ -74,6 +75,10 @@ impl Tool {
         command.arg(self.scratch.tree()).arg("--output").arg(&out);
         command.args(["--timeout", &stage.limit.to_string(), "--build-timeout", "900", "--re", &exactly(mutants)]);
         command.args(["--package", &first.package]);
+        // The program tries mutants that delete a field, whatever the pattern says: those of other files at least must not be.
+        for file in mutants.iter().map(|mutant| &mutant.file).collect::<BTreeSet<_>>() {
+            command.args(["--file", file]);
+        }
         let own = [first.package.as_str()];
         for package in if stage.packages.is_empty() { &own } else { stage.packages } {
             command.args(["--test-package", package]);
@@ -101,11 +106,6 @@ impl Tool {
             .map_err(|e| Trouble::Broken(format!("cargo mutants ended with {status}: {}: {e}", outcomes.display())))?;
         self.sound.push(*stage);
         fates(&said, mutants)
-    }
-
-    /// Puts the copy back.
-    pub(super) fn restore(&self) -> Outcome {
-        self.scratch.restore()
     }
 }
 
@@ -148,8 +148,7 @@ fn program() -> Result<PathBuf, Trouble> {
     let (name, version) = TOOL;
     let home = target().join("tools");
     let program = home.join("bin").join(name);
-    let there =
-        output(Command::new(&program).args(["mutants", "--version"])).is_ok_and(|said| said.contains(version));
+    let there = output(Command::new(&program).args(["mutants", "--version"])).is_ok_and(|said| said.contains(version));
     if !there {
         println!("building {name} {version}");
         let home = home.display().to_string();

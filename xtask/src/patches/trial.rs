@@ -17,7 +17,8 @@ const LIMIT: Duration = Duration::from_mins(15);
 
 /// Settings of the builds, whatever the environment says. Each patch changes a few lines of a large crate, which an
 /// incremental build without optimisation takes in a fraction of the time. Packages from outside are built once.
-pub(crate) const PROFILE: [&str; 4] = ["--config", "profile.dev.opt-level=0", "--config", "profile.dev.package.\"*\".opt-level=1"];
+pub(crate) const PROFILE: [&str; 4] =
+    ["--config", "profile.dev.opt-level=0", "--config", "profile.dev.package.\"*\".opt-level=1"];
 
 /// Outcome of a patch.
 #[derive(Debug)]
