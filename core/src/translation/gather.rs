@@ -250,9 +250,9 @@ mod tests {
             gather.absorb(absorbed);
             assert_eq!(in_use(), before + 3);
             if confirmed {
-                gather.free_tables()
+                gather.free_tables();
             } else {
-                drop(gather)
+                drop(gather);
             }
             assert_eq!(in_use(), before + if confirmed { 0 } else { 3 });
         }

@@ -41,12 +41,11 @@ impl Mutant {
                 entry[name].as_str().map(str::to_owned).ok_or_else(|| broken(format!("a mutant without {name}")))
             };
             let file = field("file")?;
-            let text = match texts.get(&file) {
-                Some(text) => *text,
-                None => {
-                    let read = fs::read(tree.join(&file)).map_err(|e| broken(format!("{file}: {e}")))?;
-                    *texts.entry(file.clone()).or_insert(hash(&read))
-                }
+            let text = if let Some(text) = texts.get(&file) {
+                *text
+            } else {
+                let read = fs::read(tree.join(&file)).map_err(|e| broken(format!("{file}: {e}")))?;
+                *texts.entry(file.clone()).or_insert(hash(&read))
             };
             mutants.push(Self { name: field("name")?, package: field("package")?, file, text });
         }

@@ -58,7 +58,7 @@ impl Tool {
         Mutant::read_list(&said, self.scratch.tree())
     }
 
-    /// Tries `mutants`, which are of one package, with the tests of `stage`. Returns those whose fate is known now.
+    /// Tries `mutants`, which are of one area, with the tests of `stage`. Returns those whose fate is known now.
     pub(super) fn run(&mut self, stage: &Stage, mutants: &[Mutant]) -> Result<Vec<(Mutant, Fate)>, Trouble> {
         let Some(first) = mutants.first() else { return Ok(Vec::new()) };
         let out = self.scratch.build().with_file_name("mutants");
@@ -87,7 +87,7 @@ impl Tool {
             command.arg(format!("--cargo-arg={word}"));
         }
         command.args(["--", "--"]);
-        for name in stage.skip {
+        for (_, name) in stage.skip.iter().filter(|(area, _)| *area != first.area()) {
             command.args(["--skip", name]);
         }
         command

@@ -181,8 +181,17 @@ impl Translation for ToyDomain {
 
 /// A domain of kind `kind` that the core does not manage.
 pub(super) fn toy_domain(mmu: &Arc<ToyMmu>, kind: DomainKind) -> Arc<Domain> {
+    toy_domain_around(mmu, kind, Vec::new())
+}
+
+/// The same, of an IOMMU that reserves these ranges (first, last inclusive).
+pub(super) fn toy_domain_around(
+    mmu: &Arc<ToyMmu>,
+    kind: DomainKind,
+    reserved: Vec<(DeviceAddr, DeviceAddr)>,
+) -> Arc<Domain> {
     let iommu = ToyIommu(Arc::clone(mmu));
-    Domain::new(kind, iommu.domain(kind).unwrap(), &iommu.geometry())
+    Domain::new(kind, iommu.domain(kind).unwrap(), &Geometry { reserved, ..iommu.geometry() })
 }
 
 struct ToyIommu(Arc<ToyMmu>);

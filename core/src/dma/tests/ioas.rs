@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::board::{TestBoard, ToyMmu, toy_domain};
+use super::board::{TestBoard, ToyMmu, toy_domain, toy_domain_around};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::dma::{DmaMemory, Ioas, IoasError, MAX_MAPS};
 use crate::env::{Env, Instant};
@@ -22,7 +22,10 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         let board = TestBoard::translated(DomainKind::Strict);
-        let domain = toy_domain(&board.mmu, DomainKind::Unmanaged);
+        Self::over(toy_domain(&board.mmu, DomainKind::Unmanaged), board)
+    }
+
+    fn over(domain: Arc<Domain>, board: TestBoard) -> Self {
         let ioas = Ioas::new(&board.machine.system, &"1000.lab".into(), None, Arc::clone(&domain));
         Self { board, domain, ioas }
     }
@@ -145,6 +148,86 @@ fn unconfirmed_ranges_count_against_the_users_limit() {
     w.unresponsive(false);
     assert_eq!(w.ioas.unmap(at(0), PAGE_SIZE), Ok(()));
     w.ioas.map(at(MAX_MAPS), &page, 0, PAGE_SIZE, RW).unwrap();
+}
+
+/// P14: nothing of a user's lies where the IOMMU keeps addresses for itself, which is another check than that of a table.
+#[test]
+fn no_page_of_a_reserved_range_can_be_mapped_and_each_page_beside_it_can() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let reserved = Vec::from([(AT, DeviceAddr(AT.0 + 2 * PAGE_SIZE - 1))]);
+    let domain = toy_domain_around(&board.mmu, DomainKind::Unmanaged, reserved);
+    let w = Fixture::over(domain, board);
+    let memory = DmaMemory::allocate(w.board.machine.memory(), 4 * PAGE_SIZE).unwrap();
+    for pages in 1..=4 {
+        for first in 0..8 {
+            let at = DeviceAddr(AT.0 + (first * PAGE_SIZE) - 4 * PAGE_SIZE);
+            let overlaps = first < 6 && first + pages > 4;
+            let expected = if overlaps { Err(IoasError::Reserved(at)) } else { Ok(()) };
+            let mapped = w.ioas.map(at, &memory, 0, pages * PAGE_SIZE, RW);
+            assert_eq!(mapped, expected, "{pages} pages at {at}");
+            if !overlaps {
+                w.ioas.unmap(at, pages * PAGE_SIZE).unwrap();
+            }
+        }
+    }
+    assert_eq!(w.mmu().state.lock().unwrap().mapped_pages(), 0, "P4");
+}
+
+#[test]
+fn a_range_that_is_empty_unaligned_wraps_or_leaves_the_memory_is_refused() {
+    let w = Fixture::new();
+    let memory = DmaMemory::allocate(w.board.machine.memory(), 2 * PAGE_SIZE).unwrap();
+    let top = DeviceAddr(u64::MAX - PAGE_SIZE + 1);
+    for (at, offset, len) in [
+        (AT, 0, 0),
+        (AT, 0, 1),
+        (AT, 0, PAGE_SIZE + 1),
+        (AT, 1, PAGE_SIZE),
+        (DeviceAddr(AT.0 + 1), 0, PAGE_SIZE),
+        (AT, 0, 3 * PAGE_SIZE),
+        (AT, PAGE_SIZE, 2 * PAGE_SIZE),
+        (AT, 2 * PAGE_SIZE, PAGE_SIZE),
+        (AT, u64::MAX - PAGE_SIZE + 1, PAGE_SIZE),
+        (top, 0, 2 * PAGE_SIZE),
+    ] {
+        let mapped = w.ioas.map(at, &memory, offset, len, RW);
+        assert_eq!(mapped, Err(IoasError::BadRange { iova: at, len }), "{len:#x} bytes from {offset:#x} on, at {at}");
+    }
+    assert_eq!((w.ioas.maps(), w.mmu().state.lock().unwrap().mapped_pages()), (0, 0));
+    // The last page of the address space is none that wraps, and the whole memory is inside it.
+    w.ioas.map(top, &memory, PAGE_SIZE, PAGE_SIZE, RW).unwrap();
+    w.ioas.map(AT, &memory, 0, 2 * PAGE_SIZE, RW).unwrap();
+    assert_eq!(w.ioas.maps(), 2);
+    // An unmap names a map as a whole.
+    for (at, len) in [(AT, PAGE_SIZE), (AT, 3 * PAGE_SIZE), (DeviceAddr(AT.0 + PAGE_SIZE), PAGE_SIZE)] {
+        assert_eq!(w.ioas.unmap(at, len), Err(IoasError::NoMap(at)));
+    }
+    assert_eq!((w.ioas.maps(), w.mmu().state.lock().unwrap().mapped_pages()), (2, 3));
+}
+
+type Access = fn(&DmaMemory, u64);
+
+/// The bounds are the usable bytes, not those of the pages: what lies behind them in the last page is nobody's.
+#[test]
+fn an_access_beyond_the_end_of_the_memory_panics_whatever_its_kind() {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    let w = Fixture::new();
+    let memory = DmaMemory::allocate(w.board.machine.memory(), 100).unwrap();
+    let accesses: [(&str, u64, Access); 5] = [
+        ("read_bytes", 3, |m, at| m.read_bytes(at, &mut [0; 3])),
+        ("write_bytes", 3, |m, at| m.write_bytes(at, &[1; 3])),
+        ("read", 4, |m, at| _ = m.read::<u32>(at)),
+        ("write", 4, |m, at| m.write(at, &7_u32)),
+        ("fill_zero", 5, |m, at| m.fill_zero(at, 5)),
+    ];
+    for (name, len, access) in accesses {
+        for (at, inside) in
+            [(0, true), (100 - len, true), (101 - len, false), (100, false), (200, false), (u64::MAX, false)]
+        {
+            let done = catch_unwind(AssertUnwindSafe(|| access(&memory, at)));
+            assert_eq!(done.is_ok(), inside, "{name} at {at}");
+        }
+    }
 }
 
 #[test]
