@@ -324,4 +324,19 @@ mod tests {
         unconfirmed.end_unmap(begin_unmap);
         assert!(unconfirmed.first_overlap(range(8)).is_none() && unconfirmed.is_empty());
     }
+    #[test]
+    fn the_overlap_that_is_found_agrees_with_a_look_at_every_range() {
+        let of = |first: u64, pages: u64| Range { iova: DeviceAddr(first << 12), len: pages << 12 };
+        let lists = [&[of(1, 1), of(3, 2), of(8, 1), of(12, 3)][..], &[of(6, 1)], &[of(17, 1), of(19, 1)]];
+        let mut unconfirmed = Unconfirmed::default();
+        unconfirmed.unconfirmed(Gather::new(), lists[0], None);
+        unconfirmed.not_removed(Gather::new(), lists[1], 1);
+        unconfirmed.begin_unmap(lists[2]);
+        for (first, pages) in (0..22).flat_map(|first| (1..8).map(move |pages| (first, pages))) {
+            let asked = of(first, pages);
+            let overlaps = |r: &&Range| r.iova.0 < asked.iova.0 + asked.len && asked.iova.0 < r.iova.0 + r.len;
+            let expected = lists.iter().find_map(|list| list.iter().find(overlaps));
+            assert_eq!(unconfirmed.first_overlap(asked), expected.copied(), "{asked:?}");
+        }
+    }
 }

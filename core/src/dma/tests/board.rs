@@ -314,12 +314,12 @@ impl TestBoard {
         &self,
         script: impl for<'b> Fn(Bound<'b>) -> Result<ProbeData<'b>, ProbeError> + Send + Sync + 'static,
     ) {
-        let before = (self.machine.memory().frames().in_use(), self.machine.resource_usage().groups);
+        let before = self.machine.resource_usage();
         assert!(self.bind(script), "the probe failed: {:?}", self.env.event_kinds("1000.lab").last());
         self.unbind();
-        assert_eq!((self.machine.memory().frames().in_use(), self.machine.resource_usage().groups), before, "P4");
         let after = self.machine.resource_usage();
         assert_eq!((after.mappings, after.bounce), (0, 0), "P4");
+        assert_eq!(after, before, "P4");
         assert_eq!(self.machine.promises().broken(), []);
     }
 }

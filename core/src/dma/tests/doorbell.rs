@@ -8,6 +8,7 @@ use crate::addr::{DeviceAddr, PhysAddr};
 use crate::binding::UnwindCtx;
 use crate::device::{RegionKind, ReservedRegion};
 use crate::dma::DmaError;
+use crate::env::{Env, Instant};
 use crate::event::Outcome;
 use crate::iommu::{DomainKind, Prot};
 
@@ -40,6 +41,36 @@ fn a_translated_device_writes_to_its_doorbell_by_a_mapping_and_another_one_direc
         assert_eq!(at(high, false), Err(DmaError::Mask(DeviceAddr(u32::MAX.into()))));
         Ok(Vec::new())
     });
+}
+
+/// P14: nobody else has the page while the device may write there, and nobody is kept from it by a mapping that there is not.
+#[test]
+fn a_doorbell_that_could_not_be_mapped_is_claimed_only_while_the_device_may_reach_it() {
+    for unconfirmed in [false, true] {
+        let board = TestBoard::translated(DomainKind::Strict);
+        let (mmu, machine) = (Arc::clone(&board.mmu), board.machine.clone());
+        board.bind(move |dev| {
+            let claims = machine.resource_usage().claims;
+            {
+                let mut state = mmu.state.lock().unwrap();
+                (state.maps_left, state.partial_maps, state.unresponsive) = (Some(0), unconfirmed, unconfirmed);
+            }
+            let mapped = dev.dma().map_doorbell(DOORBELL, false).map(drop);
+            assert_eq!(mapped.is_err_and(|e| e == DmaError::Unconfirmed), unconfirmed);
+            assert_eq!(machine.resource_usage().claims, claims + usize::from(unconfirmed));
+            let mut state = mmu.state.lock().unwrap();
+            (state.maps_left, state.partial_maps, state.unresponsive) = (None, false, false);
+            Ok(Vec::new())
+        });
+        board.unbind();
+        board.env.advance(Instant(board.env.now().0 + 20_000_000_000));
+        assert_eq!(board.machine.resource_usage().mappings, 0, "P4");
+        let claimed = board.machine.resource_usage().claims;
+        assert!(board.bind(|_| Ok(Vec::new())));
+        board.unbind();
+        assert_eq!(board.machine.resource_usage().claims, claimed, "P4: no more than the IOMMU's own");
+        assert_eq!(board.machine.promises().broken(), []);
+    }
 }
 
 #[test]
