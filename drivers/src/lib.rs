@@ -22,7 +22,8 @@ use alloc::sync::Arc;
 
 use bindery::machine::Machine;
 
-/// Registers every driver that finds its devices by `compatible`. One that is registered already stays as it is.
+/// Registers every driver but that of `edu`, which has to be told how many bits of an address the device drives. One that is
+/// registered already stays as it is.
 pub fn register_all(machine: &Arc<Machine>) {
     machine.register(fixed_clock::FixedClock);
     machine.register(fixed_regulator::FixedRegulator);
@@ -31,5 +32,6 @@ pub fn register_all(machine: &Arc<Machine>) {
     machine.register(pci_host::PciHost::default());
     machine.register(sata_rcar::SataRcar);
     machine.register(vfio::Vfio::default());
+    machine.register(vfio::VfioPci::default());
     machine.register(ipmmu_vmsa::IpmmuVmsa);
 }

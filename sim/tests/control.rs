@@ -204,3 +204,13 @@ fn reading_the_whole_tree_does_not_disturb_bind_and_unbind() {
     assert_eq!(r.driver().as_deref(), Some("sata_rcar"));
     r.assert_well();
 }
+
+#[test]
+fn pass_through_drivers_stand_on_the_buses_whose_devices_they_take() {
+    let rig = rig();
+    let on = |bus: &str| {
+        let drivers = rig.tree.list(&format!("/sys/bus/{bus}/drivers")).unwrap().into_iter().map(|entry| entry.name);
+        drivers.filter(|name| name.starts_with("vfio")).collect::<Vec<_>>()
+    };
+    assert_eq!([on("pci"), on("platform"), on("amba")], [["vfio-pci"], ["vfio-platform"], ["vfio-platform"]]);
+}

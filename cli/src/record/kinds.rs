@@ -42,7 +42,8 @@ fn next(kind: &EventKind) -> Option<EventKind> {
         E::GroupJoined { .. } => E::GroupOwner { group: 0, owner: text() },
         E::GroupOwner { .. } => E::DomainAttached { group: 0, domain: text(), kind: text() },
         E::DomainAttached { .. } => {
-            E::IommuFault { iommu: text(), addr, write: true, reason: text(), last_mapping: Some(text()) }
+            let (iommu, reason, last_mapping) = (text(), text(), Some(text()));
+            E::IommuFault { iommu, stream: Some(2), addr, write: true, reason, last_mapping, certain: true }
         }
         E::IommuFault { .. } => E::FaultStorm { suppressed: 1, over: false },
         E::FaultStorm { .. } => E::Quarantined { phys, size: 4096, reason: text() },

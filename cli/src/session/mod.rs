@@ -87,7 +87,7 @@ fn has_model(board: &Board, device: &DeviceDesc) -> bool {
 
 /// The disk controller among `devices`: the first one that the SATA driver can drive.
 fn controller(devices: &[DeviceDesc]) -> Option<&DeviceDesc> {
-    let drives = |c: &Arc<str>| SataRcar::MATCHES.iter().any(|m| **c == *m.name());
+    let drives = |c: &Arc<str>| SataRcar::MATCHES.iter().any(|m| m.name().is_some_and(|name| **c == *name));
     devices.iter().find(|d| d.compatible.iter().any(drives))
 }
 

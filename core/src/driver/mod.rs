@@ -33,6 +33,8 @@ pub enum Match {
     PciSubsystem((u16, u16), (u16, u16)),
     /// Class code of a PCI function.
     PciClass(u32, ClassBits),
+    /// The driver's own name, which a user gives to a device of this bus (`driver_override`).
+    ByName(BusKind),
 }
 
 /// Part of a PCI class code that is compared.
@@ -73,24 +75,31 @@ impl Match {
         Self::PciClass(class, bits)
     }
 
+    /// Matches no device by itself: the driver is for those of `bus` to which a user gives its name (`driver_override`).
+    pub const fn by_name(bus: BusKind) -> Self {
+        Self::ByName(bus)
+    }
+
     /// The bus whose devices it is about.
     pub(crate) const fn bus(&self) -> BusKind {
-        match self {
+        match *self {
+            Self::ByName(bus) => bus,
             Self::Compatible(_) => BusKind::Platform,
             Self::Pci(..) | Self::PciSubsystem(..) | Self::PciClass(..) => BusKind::Pci,
         }
     }
 
-    /// The entry of a `compatible` list that it matches.
-    pub fn name(&self) -> Cow<'static, str> {
-        match *self {
+    /// The entry of a `compatible` list that it matches, if it matches one.
+    pub fn name(&self) -> Option<Cow<'static, str>> {
+        Some(match *self {
             Self::Compatible(name) => Cow::Borrowed(name),
             Self::Pci(vendor, device) => Cow::Owned(pci_name(vendor, device)),
             Self::PciSubsystem(id, subsystem) => Cow::Owned(pci_subsystem_name(id, subsystem)),
             Self::PciClass(class, ClassBits::Base) => Cow::Owned(pci_class_name(class, 8)),
             Self::PciClass(class, ClassBits::Subclass) => Cow::Owned(pci_class_name(class, 16)),
             Self::PciClass(class, ClassBits::Interface) => Cow::Owned(pci_class_name(class, 24)),
-        }
+            Self::ByName(_) => return None,
+        })
     }
 }
 

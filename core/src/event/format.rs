@@ -74,10 +74,13 @@ impl fmt::Display for EventKind {
             Self::DomainAttached { group, domain, kind } => {
                 write!(f, "group {group} translates through {domain} ({kind})")
             }
-            Self::IommuFault { iommu, addr, write, reason, last_mapping } => {
+            Self::IommuFault { iommu, stream, addr, write, reason, last_mapping, certain } => {
                 let access = if *write { "write" } else { "read" };
-                write!(f, "{iommu} refused a {access} at {addr}: {reason}")?;
-                last_mapping.as_ref().map_or(Ok(()), |mapping| write!(f, "; {mapping}"))
+                write!(f, "{iommu} refused a {access} at {addr}")?;
+                stream.map_or(Ok(()), |stream| write!(f, " by stream {stream:#x}"))?;
+                write!(f, ": {reason}")?;
+                let maybe = if *certain { "" } else { "perhaps " };
+                last_mapping.as_ref().map_or(Ok(()), |mapping| write!(f, "; {maybe}{mapping}"))
             }
             Self::FaultStorm { suppressed, over: false } => {
                 write!(f, "IOMMU fault storm: {suppressed} faults suppressed so far")

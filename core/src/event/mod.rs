@@ -102,8 +102,17 @@ pub enum EventKind {
     GroupOwner { group: u32, owner: String },
     /// A device was attached to a domain.
     DomainAttached { group: u32, domain: String, kind: String },
-    /// The IOMMU refused a device access. `last_mapping`: the last mapping of that address, and the device that freed it.
-    IommuFault { iommu: String, addr: DeviceAddr, write: bool, reason: String, last_mapping: Option<String> },
+    /// The IOMMU refused a device access, of `stream` if it records that. `last_mapping`: the last mapping of that address, and the device
+    /// that freed it; a guess unless `certain`, which says that no other device can have made the access.
+    IommuFault {
+        iommu: String,
+        stream: Option<u32>,
+        addr: DeviceAddr,
+        write: bool,
+        reason: String,
+        last_mapping: Option<String>,
+        certain: bool,
+    },
     /// IOMMU faults of a device are rate-limited: `suppressed` of them were counted but not reported so far, or in all
     /// when `over`.
     FaultStorm { suppressed: u64, over: bool },

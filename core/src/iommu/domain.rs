@@ -37,6 +37,11 @@ impl Mapping {
     fn covers(&self, at: DeviceAddr, addr: DeviceAddr) -> bool {
         addr >= at && addr - at < self.len
     }
+
+    /// True when it was made for one of `devices`, or for any without.
+    fn is_of(&self, devices: Option<&[Arc<str>]>) -> bool {
+        devices.is_none_or(|devices| devices.contains(&self.device))
+    }
 }
 
 /// The latest [`REMEMBERED`] mappings that were unmapped.
@@ -56,9 +61,10 @@ impl MappingHistory {
         later.0.into_iter().for_each(|(at, mapping)| self.push(at, mapping));
     }
 
-    /// Description of the last mapping at `addr`.
-    pub(crate) fn explain(&self, addr: DeviceAddr) -> Option<String> {
-        let (at, m) = self.0.iter().rev().find(|(at, m)| m.covers(*at, addr))?;
+    /// Description of the last mapping at `addr` that one of `of` made, if it says whose.
+    pub(crate) fn explain(&self, addr: DeviceAddr, of: Option<&[Arc<str>]>) -> Option<String> {
+        let is_it = |(at, m): &&(DeviceAddr, Mapping)| m.covers(*at, addr) && m.is_of(of);
+        let (at, m) = self.0.iter().rev().find(is_it)?;
         Some(format!("{} at {at}, {:#x} bytes, mapped and freed by {}", m.kind, m.len, m.device))
     }
 }
@@ -72,10 +78,13 @@ struct History {
 /// Explanation of a refused access.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FaultReport {
-    /// Devices that may have made the access: those attached to the domain.
+    /// Devices that may have made the access: those of the stream, or without one those attached to the domain.
     pub devices: alloc::vec::Vec<Arc<str>>,
-    /// Description of the current or last mapping at the address.
+    /// Description of the current or last mapping at the address: that of those devices, or of others of their group.
     pub mapping: Option<String>,
+    /// The mapping is that of the one device which can have made the access. Without it the description is a guess: addresses are given
+    /// out from the top down in each domain, so devices have often had the same ones.
+    pub certain: bool,
 }
 
 /// Device addresses that the IOVA space does not allocate.
@@ -451,13 +460,14 @@ impl Domain {
         debug_assert!(back.is_ok(), "{back:?}");
     }
 
-    /// Description of the current or last mapping at `addr`.
-    pub(crate) fn explain(&self, addr: DeviceAddr) -> Option<String> {
+    /// Description of the current or last mapping at `addr` that one of `of` made, if it says whose.
+    pub(crate) fn explain(&self, addr: DeviceAddr, of: Option<&[Arc<str>]>) -> Option<String> {
         let history = self.history.lock();
-        if let Some((at, m)) = history.live.range(..=addr).next_back().filter(|(at, m)| m.covers(**at, addr)) {
+        let is_it = |(at, m): &(&DeviceAddr, &Mapping)| m.covers(**at, addr) && m.is_of(of);
+        if let Some((at, m)) = history.live.range(..=addr).next_back().filter(is_it) {
             return Some(format!("{} of {} at {at}, still mapped", m.kind, m.device));
         }
-        history.ended.explain(addr)
+        history.ended.explain(addr, of)
     }
 
     /// Moves the history out, with all current mappings, when the domain is dropped.

@@ -36,7 +36,7 @@ pub(crate) use iova::AddressingLimits;
 pub use iova::{IovaError, IovaSpace};
 pub(crate) use join::{joined_late, try_join};
 pub use owner::OwnerId;
-pub use provider::{FaultReporter, IommuProvider};
+pub use provider::{Accessor, FaultReporter, IommuProvider, RefusedAccess};
 pub(crate) use registry::Iommus;
 use registry::{ClaimError, InstanceEntry, Joined};
 pub(crate) use timer::Timers;

@@ -4,10 +4,12 @@ use alloc::string::ToString;
 use alloc::sync::{Arc, Weak};
 use core::fmt;
 
+use super::group::Stream;
 use super::pgtable::TableFrames;
-use super::{FaultReport, InstanceEntry, Iommu, Translation, try_join};
+use super::{FaultReport, InstanceEntry, Iommu, StreamId, Translation, try_join};
 use crate::addr::{DeviceAddr, PhysAddr};
 use crate::binding::{BindingState, Bound, ResourceError};
+use crate::description::NodeId;
 use crate::dma::check::Op;
 use crate::event::EventKind;
 use crate::instrument::{CoveragePoint, FaultPoint};
@@ -60,7 +62,7 @@ impl IommuProvider<'_> {
     /// Handle by which the threaded part of an interrupt handler reports faults.
     pub fn fault_reporter(&self) -> FaultReporter {
         let system = Arc::downgrade(self.state.system());
-        FaultReporter { system, device: Arc::clone(&self.state.desc().name) }
+        FaultReporter { system, device: Arc::clone(&self.state.desc().name), node: self.state.device().node() }
     }
 }
 
@@ -68,25 +70,47 @@ impl IommuProvider<'_> {
 #[derive(Clone, Debug)]
 pub struct FaultReporter {
     system: Weak<System>,
-    /// Name of the IOMMU.
+    /// Name of the IOMMU, and its node.
     device: Arc<str>,
+    node: NodeId,
+}
+
+/// Who made an access, as far as an IOMMU records it.
+#[derive(Clone, Copy)]
+pub enum Accessor<'a> {
+    /// This stream of the IOMMU (Arm's SMMUv3, VT-d).
+    Stream(StreamId),
+    /// One of those that the translation serves (Renesas' IPMMU).
+    Through(&'a Arc<dyn Translation>),
+}
+
+/// Access that an IOMMU has refused.
+#[derive(Clone, Copy)]
+pub struct RefusedAccess<'a> {
+    /// Who made it.
+    pub by: Accessor<'a>,
+    /// Its first byte.
+    pub addr: DeviceAddr,
+    /// It was a write.
+    pub write: bool,
+    /// What was wrong with it, in the IOMMU's words.
+    pub reason: &'a str,
 }
 
 impl FaultReporter {
-    /// Reports that an access to `addr` was refused by this device, an IOMMU, in the context of `translation`. The
-    /// event names the devices that may have made it and, when known, the mapping at the address and who freed it. Of a
+    /// Reports an access that this device, an IOMMU, has refused. The
+    /// event names the devices that may have made it and, when known, the mapping at the address and who freed it: of those devices, or
+    /// as a guess of others of their group. Of a
     /// burst of faults of one device only the first are reported, and the rest is counted ([`System::fault_counts`]).
     /// `None` once the machine is gone.
-    pub fn report(
-        &self,
-        translation: &Arc<dyn Translation>,
-        addr: DeviceAddr,
-        write: bool,
-        reason: &str,
-    ) -> Option<FaultReport> {
+    pub fn report(&self, access: &RefusedAccess<'_>) -> Option<FaultReport> {
         let system = self.system.upgrade()?;
         system.cover(CoveragePoint::AccessRefused);
-        let report = system.iommus().explain(translation, addr);
+        let RefusedAccess { by, addr, write, reason } = *access;
+        let (stream, report) = match by {
+            Accessor::Stream(id) => (Some(id.0), system.iommus().explain_stream(Stream { iommu: self.node, id }, addr)),
+            Accessor::Through(translation) => (None, system.iommus().explain(translation, addr)),
+        };
         let device = report.devices.first().filter(|_| report.devices.len() == 1);
         if let Some(device) = device {
             system.check_dma(|| Op::Access { device: Arc::clone(device), addr });
@@ -94,10 +118,12 @@ impl FaultReporter {
         if system.should_report_fault(&self.device, &report.devices) {
             system.emit(device, || EventKind::IommuFault {
                 iommu: (*self.device).into(),
+                stream,
                 addr,
                 write,
                 reason: reason.into(),
                 last_mapping: report.mapping.clone(),
+                certain: report.certain,
             });
         }
         Some(report)

@@ -216,7 +216,18 @@ impl Iommus {
         (owner, joined)
     }
 
-    /// Explains an access to `addr` through `translation`.
+    /// Explains an access to `addr` by a stream of an IOMMU: by the mappings of the devices that have it.
+    pub(crate) fn explain_stream(&self, stream: Stream, addr: DeviceAddr) -> FaultReport {
+        let inner = self.0.lock();
+        let here = |p: &&DeviceStreams| p.streams.iter().any(|(_, s)| *s == stream);
+        let entries: Vec<_> = inner.devices.values().filter(here).collect();
+        let devices: Vec<_> = entries.iter().map(|p| Arc::clone(&p.device.desc().name)).collect();
+        let group = entries.first().and_then(|p| inner.group_of(p));
+        let (mapping, certain) = group.and_then(|group| group.explain(addr, &devices)).unzip();
+        FaultReport { devices, mapping, certain: certain.unwrap_or(false) }
+    }
+
+    /// Explains an access to `addr` through `translation`, by an unknown stream.
     ///
     /// In the blocked domain, which groups may share, it may have been any member; if some groups have had the address
     /// mapped, only their members are named.
@@ -225,16 +236,18 @@ impl Iommus {
         let groups = inner.distinct();
         let through: Vec<_> = groups.iter().filter_map(|g| Some((g, g.match_translation(translation)?))).collect();
         if let Some((group, (_, nodes))) = through.iter().find(|(_, (owned, _))| *owned) {
-            return FaultReport { devices: inner.names(group, nodes), mapping: group.explain(addr) };
+            let devices = inner.names(group, nodes);
+            let (mapping, certain) = group.explain(addr, &devices).unzip();
+            return FaultReport { devices, mapping, certain: certain.unwrap_or(false) };
         }
-        let knowing = through.iter().filter_map(|(g, (_, nodes))| Some((*g, nodes, g.explain(addr)?)));
-        let knowing: Vec<_> = knowing.collect();
-        let devices = if knowing.is_empty() {
-            through.iter().flat_map(|(g, (_, nodes))| inner.names(g, nodes)).collect()
-        } else {
-            knowing.iter().flat_map(|(g, nodes, _)| inner.names(g, nodes)).collect()
-        };
-        FaultReport { devices, mapping: knowing.into_iter().next().map(|(.., mapping)| mapping) }
+        let names: Vec<_> = through.iter().map(|(g, (_, nodes))| (*g, inner.names(g, nodes))).collect();
+        let all = names.iter().flat_map(|(_, devices)| devices).cloned().collect();
+        let knowing = names.into_iter().filter_map(|(g, devices)| Some((g.explain(addr, &devices)?, devices)));
+        let (known, devices): (Vec<_>, Vec<_>) = knowing.unzip();
+        let devices = if known.is_empty() { all } else { devices.concat() };
+        let certain = devices.len() == 1;
+        let (mapping, own) = known.into_iter().next().unzip();
+        FaultReport { certain: certain && own.unwrap_or(false), devices, mapping }
     }
 
     /// Removes the IOMMU at `node` and its streams from their groups, atomically for devices that join concurrently.

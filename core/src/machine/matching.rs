@@ -106,7 +106,7 @@ impl MatchIndex {
     /// lists several of them more than once.
     pub(super) fn add_driver(&mut self, driver: &Arc<dyn AnyDriver>) -> Vec<NodeId> {
         let mut listed = Vec::new();
-        for name in driver.matches().iter().map(Match::name) {
+        for name in driver.matches().iter().filter_map(Match::name) {
             let number = self.number(match name {
                 Cow::Borrowed(name) => Name::Static(name),
                 Cow::Owned(name) => Name::Shared(name.into()),
@@ -122,7 +122,7 @@ impl MatchIndex {
 
     /// Removes a driver.
     pub(super) fn remove_driver(&mut self, driver: &Arc<dyn AnyDriver>) {
-        for name in driver.matches().iter().map(Match::name) {
+        for name in driver.matches().iter().filter_map(Match::name) {
             // A name that the driver gives twice may be forgotten by now.
             let Some(number) = self.find(&name) else { continue };
             self.entries[number as usize].drivers.retain(|d| !Arc::ptr_eq(d, driver));

@@ -410,5 +410,5 @@ fn matches(device: &Device, driver: &Arc<dyn AnyDriver>) -> bool {
         return &*name == driver.name();
     }
     let listed = |c: &str| device.desc().compatible.iter().any(|d| &**d == c);
-    driver.matches().iter().any(|m| listed(&m.name()))
+    driver.matches().iter().filter_map(|m| m.name()).any(|name| listed(&name))
 }

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use bindery::addr::DeviceAddr;
 use bindery::env::IoError;
-use bindery::iommu::{FaultReporter, Translation};
+use bindery::iommu::{Accessor, FaultReporter, RefusedAccess, Translation};
 
 use super::Root;
 use super::regs;
@@ -32,7 +32,8 @@ impl Root {
             match self.context(number) {
                 Some(context) => {
                     let translation: Arc<dyn Translation> = context;
-                    reporter.report(&translation, addr, write, reason);
+                    let by = Accessor::Through(&translation);
+                    reporter.report(&RefusedAccess { by, addr, write, reason });
                 }
                 None => reporter.log(format_args!("context {number}, which is not in use: {addr}: {reason}")),
             }

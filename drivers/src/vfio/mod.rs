@@ -30,7 +30,7 @@ use core::time::Duration;
 
 use bindery::addr::PhysAddr;
 use bindery::binding::{Bound, ResourceError};
-use bindery::device::Resource;
+use bindery::device::{BusKind, Resource};
 use bindery::dma::PassThroughOwner;
 use bindery::driver::{Client, DmaOwner, Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::iommu::OwnerId;
@@ -205,7 +205,7 @@ impl<'b> Device<'b> {
 
 impl Driver for Vfio {
     const NAME: &'static str = "vfio-platform";
-    const MATCHES: &'static [Match] = &[];
+    const MATCHES: &'static [Match] = &[Match::by_name(BusKind::Platform), Match::by_name(BusKind::Amba)];
     const DMA: DmaOwner = DmaOwner::PassThrough;
     type Data<'b> = Device<'b>;
 
@@ -227,7 +227,7 @@ impl Driver for Vfio {
 
 impl Driver for VfioPci {
     const NAME: &'static str = "vfio-pci";
-    const MATCHES: &'static [Match] = &[];
+    const MATCHES: &'static [Match] = &[Match::by_name(BusKind::Pci)];
     const DMA: DmaOwner = DmaOwner::PassThrough;
     type Data<'b> = Device<'b>;
 

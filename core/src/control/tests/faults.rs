@@ -13,7 +13,10 @@ use crate::binding::Bound;
 use crate::device::{DeviceDesc, Supplier, SupplierKind};
 use crate::driver::{DmaOwner, Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
-use crate::iommu::{DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation};
+use crate::iommu::{
+    Accessor, DomainKind, FaultReport, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, RefusedAccess,
+    StreamId, Translation,
+};
 use crate::machine::{Handle, Policy};
 
 /// Translation of each stream.
@@ -102,6 +105,22 @@ macro_rules! drivers {
     )* };
 }
 
+/// Maps a page in probe.
+struct Mapper;
+
+impl Driver for Mapper {
+    const NAME: &'static str = "mapper";
+    const MATCHES: &'static [Match] = &[];
+    type Data<'b> = ();
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
+        drop(dev.dma().coherent(0x1000)?);
+        Ok(())
+    }
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
+    }
+}
+
 drivers! { Host "host" Kernel, Guest "guest" PassThrough, }
 
 struct Fixture {
@@ -129,6 +148,7 @@ fn fixture() -> Fixture {
     let streams = Streams::default();
     machine.register(WallDriver(Arc::clone(&streams)));
     machine.register(Host);
+    machine.register(Mapper);
     machine.register(Guest);
     machine.settle();
     Fixture { env, machine, streams }
@@ -146,7 +166,9 @@ impl Fixture {
         for at in 0..count {
             let addr = DeviceAddr(0x1000 * (at + 1));
             let report = |dev: &Bound<'_>| {
-                drop(dev.iommu_provider().fault_reporter().report(&translation, addr, true, "no translation"));
+                let by = Accessor::Through(&translation);
+                let access = RefusedAccess { by, addr, write: true, reason: "no translation" };
+                drop(dev.iommu_provider().fault_reporter().report(&access));
             };
             self.machine.client::<WallDriver>("wall").unwrap().call(report).unwrap();
             self.env.advance(crate::env::Env::now(&*self.env) + pause);
@@ -262,4 +284,72 @@ fn an_unbind_reports_the_suppressed_faults_and_resets_the_limit() {
     w.machine.remove_device("a");
     assert_eq!(w.counts(), [], "P4");
     assert_eq!(w.machine.promises().broken(), []);
+}
+
+impl Fixture {
+    /// Reports a refused write to the page that [`Mapper`] gets.
+    fn refuse(&self, by: Accessor<'_>) -> FaultReport {
+        let access = RefusedAccess { by, addr: DeviceAddr(0xffff_f008), write: true, reason: "no translation" };
+        let report = |dev: &Bound<'_>| dev.iommu_provider().fault_reporter().report(&access).unwrap();
+        self.machine.client::<WallDriver>("wall").unwrap().call(report).unwrap()
+    }
+
+    fn refuse_stream(&self, stream: u32) -> (Vec<String>, Option<String>, bool) {
+        let found = self.refuse(Accessor::Stream(StreamId(stream)));
+        (found.devices.iter().map(ToString::to_string).collect(), found.mapping, found.certain)
+    }
+}
+
+/// Each had the first address from the top, one after the other or at the same time.
+#[test]
+fn a_streams_fault_is_explained_by_its_own_history_although_others_had_the_address() {
+    let f = fixture();
+    for device in ["a", "b"] {
+        f.bind(device, "mapper");
+        f.machine.unbind(device, "mapper").unwrap();
+    }
+    let freed = |device: &str| Some(format!("coherent at 0xfffff000, 0x1000 bytes, mapped and freed by {device}"));
+    let own = |device: &str, mapping| (Vec::from([device.to_string()]), mapping, true);
+    assert_eq!(f.refuse_stream(1), own("a", freed("a")));
+    assert_eq!(f.refuse_stream(2), own("b", freed("b")));
+    f.bind("b", "mapper");
+    assert_eq!(f.refuse_stream(1), own("a", freed("a")));
+    let live = Some("coherent of b at 0xfffff000, still mapped".to_string());
+    assert_eq!(f.refuse_stream(2), own("b", live));
+    assert_eq!(f.refuse_stream(77), (Vec::new(), None, false), "nobody has it");
+}
+
+#[test]
+fn an_explanation_is_a_guess_where_another_device_may_have_made_the_access() {
+    let f = fixture();
+    // Two devices of one stream.
+    f.bind("c", "mapper");
+    f.machine.unbind("c", "mapper").unwrap();
+    let freed = |device: &str| Some(format!("coherent at 0xfffff000, 0x1000 bytes, mapped and freed by {device}"));
+    assert_eq!(f.refuse_stream(3), (Vec::from(["c".to_string(), "d".to_string()]), freed("c"), false));
+    // The other one's, when the one that had it has gone.
+    assert!(f.machine.remove_device("c"));
+    assert_eq!(f.refuse_stream(3), (Vec::from(["d".to_string()]), freed("c"), false));
+    // The IOMMU tells the translation and not the stream.
+    f.bind("a", "mapper");
+    let through = Arc::clone(&f.streams.lock().unwrap()[&1]);
+    let found = f.refuse(Accessor::Through(&through));
+    assert_eq!((found.devices, found.certain), (Vec::from(["a".into()]), true));
+    f.machine.unbind("a", "mapper").unwrap();
+    f.bind("b", "mapper");
+    f.machine.unbind("b", "mapper").unwrap();
+    let blocked = Arc::clone(&f.streams.lock().unwrap()[&1]);
+    let shared = Arc::ptr_eq(&blocked, &f.streams.lock().unwrap()[&2]);
+    let found = f.refuse(Accessor::Through(&blocked));
+    assert_eq!(found.certain, !shared);
+    core::mem::take(&mut *f.env.events.lock().unwrap());
+    f.refuse(Accessor::Through(&blocked));
+    f.refuse(Accessor::Stream(StreamId(2)));
+    let lines: Vec<String> = f.env.events.lock().unwrap().iter().map(|e| e.kind.to_string()).collect();
+    let told = |maybe: &str, by: &str, of: &str| {
+        format!(
+            "wall refused a write at 0xfffff008{by}: no translation; {maybe}coherent at 0xfffff000, 0x1000 bytes, mapped and freed by {of}"
+        )
+    };
+    assert_eq!(lines, [told(if shared { "perhaps " } else { "" }, "", "a"), told("", " by stream 0x2", "b")]);
 }

@@ -217,10 +217,15 @@ impl Group {
         self.state.lock().current.as_ref().map(|c| Arc::clone(&c.domain))
     }
 
-    /// Explains `addr` by the mappings of the current domain or of earlier ones.
-    pub(in crate::iommu) fn explain(&self, addr: DeviceAddr) -> Option<String> {
+    /// Explains `addr` by the mappings of the current domain or of earlier ones: those of `devices`, else of others. True when it is
+    /// certain: one device, and its own mapping.
+    pub(in crate::iommu) fn explain(&self, addr: DeviceAddr, devices: &[Arc<str>]) -> Option<(String, bool)> {
         let s = self.state.lock();
-        s.current.as_ref().and_then(|c| c.domain.explain(addr)).or_else(|| s.history.explain(addr))
+        let last = |of: Option<&[Arc<str>]>| {
+            s.current.as_ref().and_then(|c| c.domain.explain(addr, of)).or_else(|| s.history.explain(addr, of))
+        };
+        let own = last(Some(devices)).map(|mapping| (mapping, devices.len() == 1));
+        own.or_else(|| last(None).map(|mapping| (mapping, false)))
     }
 
     /// IOMMUs through which a member may have accessed `translation`, if any: `true` when it belongs to the owner's

@@ -60,7 +60,7 @@ impl Oracle {
             let mut here: Vec<_> = self
                 .drivers
                 .iter()
-                .filter(|d| d.matches().iter().any(|m| *m.name() == **name))
+                .filter(|d| d.matches().iter().any(|m| m.name().is_some_and(|own| *own == **name)))
                 .map(|d| d.name())
                 .collect();
             here.sort_unstable();
@@ -83,7 +83,7 @@ impl Oracle {
             };
             self.devices.iter().flat_map(move |d| lists(&d)).collect::<Vec<_>>()
         };
-        driver.matches().iter().flat_map(|m| listing(m.name().into())).collect()
+        driver.matches().iter().filter_map(Match::name).flat_map(|name| listing(name.into())).collect()
     }
 
     /// Names that a driver or a device has.
@@ -91,7 +91,7 @@ impl Oracle {
         NAMES
             .iter()
             .filter(|name| {
-                self.drivers.iter().any(|d| d.matches().iter().any(|m| m.name() == **name))
+                self.drivers.iter().any(|d| d.matches().iter().any(|m| m.name().is_some_and(|own| own == **name)))
                     || self.devices.iter().any(|d| d.desc().compatible.iter().any(|c| **c == ***name))
             })
             .count()
