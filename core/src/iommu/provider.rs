@@ -78,7 +78,7 @@ pub struct FaultReporter {
 /// Who made an access, as far as an IOMMU records it.
 #[derive(Clone, Copy)]
 pub enum Accessor<'a> {
-    /// This stream of the IOMMU (Arm's SMMUv3, VT-d).
+    /// This stream of the IOMMU (Arm's SMMU version 3, VT-d).
     Stream(StreamId),
     /// One of those that the translation serves (Renesas' IPMMU).
     Through(&'a Arc<dyn Translation>),

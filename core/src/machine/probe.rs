@@ -10,7 +10,7 @@ use super::queued::Request;
 use super::{AbsentSuppliers, BindError, Machine, UnbindError};
 use crate::binding::Phase;
 use crate::device::{Device, DeviceLock, NodeId, SupplierKind};
-use crate::driver::{AnyDriver, Missing, ProbeError};
+use crate::driver::{AnyDriver, Match, Missing, ProbeError};
 use crate::event::{Cause, EventKind};
 use crate::link::RelaxedLink;
 use crate::promise::Promise;
@@ -409,6 +409,6 @@ fn matches(device: &Device, driver: &Arc<dyn AnyDriver>) -> bool {
     if let Some(name) = device.driver_override() {
         return &*name == driver.name();
     }
-    let listed = |c: &str| device.desc().compatible.iter().any(|d| &**d == c);
-    driver.matches().iter().filter_map(|m| m.name()).any(|name| listed(&name))
+    let mut names = driver.matches().iter().filter_map(Match::name);
+    names.any(|name| device.desc().compatible.iter().any(|listed| **listed == *name))
 }
