@@ -6,6 +6,8 @@
 
 use crate::addr::PhysAddr;
 use crate::env::Env;
+use crate::event::Cause;
+use crate::lifecycle::Quiesced;
 
 /// Error of a device's bus.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -16,6 +18,42 @@ pub enum BusError {
     /// It does not do what its bus asks: its accesses to memory do not end.
     #[error("the device's accesses to memory do not end")]
     Busy,
+}
+
+/// Way in which a device leaves its bus.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Departure {
+    /// It is to be taken out, and responds meanwhile.
+    Orderly,
+    /// It was pulled out: its registers do not answer.
+    Vanished,
+    /// It, or what is between it and the machine, has reported an uncorrectable error. It responds.
+    Failed,
+    /// The same, and its link was taken down for it, or it is held in reset: its registers do not answer, and no request of it passes.
+    Contained,
+    /// Its link went down: as [`Contained`](Self::Contained), and nobody has reported an error.
+    LinkDown,
+}
+
+impl Departure {
+    /// Cause of the end of its binding.
+    pub(crate) const fn cause(self) -> Cause {
+        match self {
+            Self::Orderly => Cause::DeviceRemoved,
+            Self::Vanished => Cause::SurpriseRemoved,
+            Self::Failed | Self::Contained => Cause::UncorrectableError,
+            Self::LinkDown => Cause::LinkDown,
+        }
+    }
+
+    /// Proof that it does nothing any more, of one that does not respond.
+    pub(crate) const fn proof(self) -> Option<Quiesced> {
+        match self {
+            Self::Orderly | Self::Failed => None,
+            Self::Vanished => Some(Quiesced::gone()),
+            Self::Contained | Self::LinkDown => Some(Quiesced::link_down()),
+        }
+    }
 }
 
 /// How a device sends messages.

@@ -16,6 +16,7 @@ use crate::mmu::Mmu;
 use crate::models::Doorbell;
 use crate::models::attached::{Attached, Wiring};
 use crate::models::edu::{self, Edu};
+pub use crate::models::pci::Severity;
 use crate::models::pci::{BusReset, Config as FunctionConfig, Function, Host};
 
 /// The board's device tree blob, compiled from `boards/virt.dts`.
@@ -52,6 +53,11 @@ pub const SECOND_EDU: &str = "edu-2";
 /// The second `edu` behind the bridge.
 pub const SIBLING: &str = "edu-3";
 
+/// The second root port, device 3, and the `edu` behind it, which is a PCI Express endpoint that reports errors.
+pub const SECOND_PORT: &str = "root-port-2";
+/// The `edu` behind the second root port.
+pub const EXPRESS_EDU: &str = "edu-4";
+
 /// Builder of a board.
 ///
 /// ```
@@ -62,12 +68,16 @@ pub const SIBLING: &str = "edu-3";
 /// ```
 #[derive(Debug)]
 #[must_use = "no board is made before `build`"]
+#[expect(clippy::struct_excessive_bools, reason = "each is a part of the board, apart from the others")]
 pub struct Virt {
     cpus: usize,
     trace: usize,
     second: bool,
     sibling: bool,
     function_reset: bool,
+    reporting: bool,
+    containment: bool,
+    second_port: bool,
     dma_mask: Option<u64>,
     mmu: Option<Arc<Mmu>>,
 }
@@ -81,7 +91,18 @@ impl Default for Virt {
 impl Virt {
     /// The default board: two CPUs, 80 MiB of RAM, one `edu`.
     pub fn new() -> Self {
-        Self { cpus: 2, trace: 0, second: false, sibling: false, function_reset: false, dma_mask: None, mmu: None }
+        Self {
+            cpus: 2,
+            trace: 0,
+            second: false,
+            sibling: false,
+            function_reset: false,
+            reporting: false,
+            containment: false,
+            second_port: false,
+            dma_mask: None,
+            mmu: None,
+        }
     }
 
     /// Sets the number of CPUs over which threads are spread, at least 1.
@@ -108,6 +129,24 @@ impl Virt {
         self
     }
 
+    /// Gives root ports interrupts (INTA), and them and the bridge advanced error reporting.
+    pub fn error_reporting(mut self) -> Self {
+        self.reporting = true;
+        self
+    }
+
+    /// As [`error_reporting`](Self::error_reporting), with downstream port containment.
+    pub fn containment(mut self) -> Self {
+        self.containment = true;
+        self.error_reporting()
+    }
+
+    /// Adds a second root port, [`SECOND_PORT`], with [`EXPRESS_EDU`] in its slot, after the others.
+    pub fn second_port(mut self) -> Self {
+        self.second_port = true;
+        self
+    }
+
     /// Sets the bits of an address that the devices drive; 28 without this.
     pub fn dma_mask(mut self, mask: u64) -> Self {
         self.dma_mask = Some(mask);
@@ -129,14 +168,22 @@ impl Virt {
     /// Makes the board.
     pub fn build(self) -> Arc<Board> {
         let host = FunctionConfig::device((0x1b36, 0x0008), 0x06_0000, 0);
-        let root_port = FunctionConfig::bridge((0x1b36, 0x000c)).with_express(0x54, 4).with_slot(0x54);
+        let root_port = || {
+            let port = FunctionConfig::bridge((0x1b36, 0x000c)).with_express(0x54, 4).with_slot(0x54);
+            if !self.reporting {
+                return port;
+            }
+            port.with_pin().with_errors(0x54).with_root_errors(self.containment)
+        };
         let bridge = FunctionConfig::bridge((0x1b36, 0x000e)).with_express(0x40, 7);
+        let bridge = if self.reporting { bridge.with_errors(0x40) } else { bridge };
         let place = |name, parent, device, config| Function {
             name,
             parent,
             device,
             config,
             attached: None,
+            line: None,
             present: true,
             bus: BusReset::default(),
         };
@@ -147,7 +194,7 @@ impl Virt {
         };
         let mut functions = vec![
             place("host-bridge", None, 0, host),
-            place(ROOT_PORT, None, 1, root_port),
+            place(ROOT_PORT, None, 1, root_port()),
             place(BRIDGE, Some(1), 0, bridge),
             place(EDU, Some(2), 1, edu()),
         ];
@@ -157,8 +204,17 @@ impl Virt {
         if self.sibling {
             functions.push(place(SIBLING, Some(2), 2, edu()));
         }
+        if self.second_port {
+            let express = edu().with_express(0x80, 0);
+            let express = if self.reporting { express.with_errors(0x80) } else { express };
+            functions.push(place(SECOND_PORT, None, 3, root_port()));
+            functions.push(place(EXPRESS_EDU, Some(functions.len() - 1), 0, express));
+        }
         let mut attached = Vec::new();
         for at in 3..functions.len() {
+            if functions[at].name == SECOND_PORT {
+                continue;
+            }
             let wiring = Wiring::function(functions[at].name).coherent();
             let wiring = wiring.line(Function::line(&functions, at, PCI_LINES));
             let wiring = match &self.mmu {
@@ -168,6 +224,11 @@ impl Virt {
             functions[at].attached = Some(attached.len());
             let edu = self.dma_mask.map_or_else(Edu::default, |mask| Edu::default().with_dma_mask(mask));
             attached.push(Attached::new(wiring, edu));
+        }
+        for at in 0..functions.len() {
+            if self.reporting && [ROOT_PORT, SECOND_PORT].contains(&functions[at].name) {
+                functions[at].line = Some(Function::line(&functions, at, PCI_LINES));
+            }
         }
         let doorbell = Doorbell::new(DOORBELL, MESSAGE_LINES.0, MESSAGE_LINES.1);
         let pci = PciConfig { host: Host::new(functions), ecam: ECAM, memory: PCI_MEMORY, doorbell };

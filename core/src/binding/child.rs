@@ -3,12 +3,14 @@
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
+use core::fmt::Display;
 
 use super::{BindingState, Bound, Entry, Reservation, ResourceError, ResourceKind, UnwindCtx};
-use crate::bus::BusDevice;
+use crate::bus::{BusDevice, Departure};
 use crate::device::{Device, DeviceDesc, Supplier, SupplierKind};
 use crate::error::AddError;
 use crate::event::{Cause, EventKind, Outcome};
+use crate::lifecycle::Quiesced;
 
 impl Bound<'_> {
     /// Adds a child device: a function of a multi-function chip, a port of a hub, a client of a bus.
@@ -33,6 +35,34 @@ impl Bound<'_> {
     /// As [`add_child`](Self::add_child).
     pub fn add_child_on(&self, desc: DeviceDesc, bus: Arc<dyn BusDevice>) -> Result<Arc<Device>, ResourceError> {
         self.add_below(desc, Some(bus))
+    }
+
+    /// Has the child called `name` leave its bus, once this thread has returned from driver code: its binding ends then, which may wait for
+    /// its driver. False when there is no such child.
+    pub fn remove_child(&self, name: &str, how: Departure) -> bool {
+        self.has_child(name) && self.state.registry().device_departs(name, how)
+    }
+
+    /// Returns true while there is a child called `name`.
+    pub fn has_child(&self, name: &str) -> bool {
+        self.state.registry().has_child(self.state.device().node(), name)
+    }
+
+    /// Has devices that wait for a driver probed, once this thread has returned from driver code.
+    pub fn probe_children(&self) {
+        self.state.registry().settle_later();
+    }
+
+    /// Reports an error of the child called `name`, which it, or another one, has told to `port`.
+    pub fn report_error(&self, name: &str, severity: &'static str, port: &dyn Display, what: &dyn Display) {
+        let event = || EventKind::BusError { severity, port: port.to_string(), what: what.to_string() };
+        self.state.system().emit(Some(&name.into()), event);
+    }
+
+    /// Reports that the link below the child called `name` went down, for this reason, or that it is up again.
+    pub fn report_link(&self, name: &str, down: Option<&dyn Display>) {
+        let event = || down.map_or(EventKind::LinkUp, |reason| EventKind::LinkDown { reason: reason.to_string() });
+        self.state.system().emit(Some(&name.into()), event);
     }
 
     fn add_below(&self, desc: DeviceDesc, bus: Option<Arc<dyn BusDevice>>) -> Result<Arc<Device>, ResourceError> {
@@ -115,7 +145,13 @@ impl Entry for ChildEntry {
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
         // The child is a consumer of this device, so it was unbound before unwinding began and cannot be bound meanwhile.
         // Lock order: a parent's device lock comes before its child's.
-        let cause = if ctx.bound.device().is_gone() { Cause::SurpriseRemoved } else { Cause::DeviceRemoved };
+        let gone = ctx.bound.device().gone_proof();
+        let cause = match &gone {
+            None => Cause::DeviceRemoved,
+            Some(gone) if *gone == Quiesced::link_down() => Cause::LinkDown,
+            Some(_) => Cause::SurpriseRemoved,
+        };
+        gone.inspect(|gone| self.0.set_gone(gone));
         Arc::clone(ctx.bound.registry()).take_off(&self.0, cause);
         Outcome::Returned
     }

@@ -154,8 +154,8 @@ impl BindingState {
 
     /// Proof that the device is quiesced, if there is one without calling the driver.
     pub(crate) fn quiesce_proof(&self) -> Option<Quiesced> {
-        if self.device.is_gone() {
-            return Some(Quiesced::gone());
+        if let Some(gone) = self.device.gone_proof() {
+            return Some(gone);
         }
         // Acquire: pairs with the stores in `publish_dma_address` and `mark_quiesced`.
         if !self.dma_published.load(Ordering::Acquire) {

@@ -14,7 +14,7 @@ use crate::claim::Claim;
 use crate::context::{Awaited, Context};
 use crate::env::Instant;
 use crate::instrument::CoveragePoint;
-use crate::lifecycle::Phase;
+use crate::lifecycle::{Phase, Quiesced};
 use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use crate::sync::{LockLevel, Mutex, MutexGuard, SpinLock, is_scheduled, record_wait};
 use crate::translation::IommuError;
@@ -75,6 +75,8 @@ pub struct Device {
     removed: AtomicBool,
     /// True once its registers no longer respond.
     gone: AtomicBool,
+    /// It is gone because its link is down. Written before `gone`.
+    link_down: AtomicBool,
     /// True while it has not been reset since its latest pass-through owner (P12).
     pub(crate) left_by_user: AtomicBool,
     /// True while nothing but its bus keeps it from accessing memory: nothing is known of what it did before it was added, or its
@@ -129,6 +131,7 @@ impl Device {
             env_claims: SpinLock::new(Vec::new()),
             removed: AtomicBool::new(false),
             gone: AtomicBool::new(false),
+            link_down: AtomicBool::new(false),
             left_by_user: AtomicBool::new(false),
             cut_off: AtomicBool::new(cut_off),
         })
@@ -241,6 +244,13 @@ impl Device {
         self.gone.load(Ordering::Acquire)
     }
 
+    /// Proof that it does nothing any more, once its registers no longer respond.
+    pub(crate) fn gone_proof(&self) -> Option<Quiesced> {
+        // Relaxed: written before `gone`, which is read first.
+        let how = || if self.link_down.load(Ordering::Relaxed) { Quiesced::link_down() } else { Quiesced::gone() };
+        self.is_gone().then(how)
+    }
+
     /// Returns true once it has left its bus.
     pub fn is_removed(&self) -> bool {
         // Acquire: pairs with `set_removed`.
@@ -292,7 +302,12 @@ impl Device {
         Some((format!("{what} that has the device lock ({}{driver})", self.phase()), since))
     }
 
-    pub(crate) fn set_gone(&self) {
+    /// Records that its registers no longer respond, and the proof.
+    pub(crate) fn set_gone(&self, proof: &Quiesced) {
+        // The first one counts: a device that was pulled out may lose its link later.
+        if !self.is_gone() && *proof == Quiesced::link_down() {
+            self.link_down.store(true, Ordering::Relaxed);
+        }
         // Release: whoever sees the flag also sees the state that the removal left behind.
         self.gone.store(true, Ordering::Release);
     }

@@ -12,6 +12,8 @@ impl fmt::Display for Cause {
             Self::SurpriseRemoved => "device vanished",
             Self::DriverRemoved => "driver removed",
             Self::SupplierLeaving => "supplier leaves",
+            Self::UncorrectableError => "uncorrectable error",
+            Self::LinkDown => "link down",
         })
     }
 }
@@ -44,6 +46,9 @@ impl fmt::Display for EventKind {
             Self::Deferred { driver: None, on } => write!(f, "deferred: waits for {}", on.join(", ")),
             Self::Woken { by, ready: true } => write!(f, "woken by {by}: nothing is missing any more"),
             Self::Woken { by, ready: false } => write!(f, "woken by {by}: others are still missing"),
+            Self::BusError { severity, port, what } => write!(f, "{severity} error, told to {port}: {what}"),
+            Self::LinkDown { reason } => write!(f, "link down: {reason}"),
+            Self::LinkUp => f.write_str("link up"),
             Self::Unbind { driver, cause } => write!(f, "unbind from {driver} ({cause})"),
             Self::Unbound { driver, cause } => write!(f, "unbound from {driver} ({cause})"),
             Self::Queued { what } => write!(f, "{what} queued: asked for from inside driver code"),

@@ -39,6 +39,10 @@ pub enum Cause {
     DriverRemoved,
     /// A supplier is going away.
     SupplierLeaving,
+    /// The device, or what its bus leads to it by, has reported an error that nothing corrects.
+    UncorrectableError,
+    /// The link to the device has gone down: its registers do not answer, and its requests arrive nowhere.
+    LinkDown,
 }
 
 /// Result of the release of a ledger entry.
@@ -76,6 +80,12 @@ pub enum EventKind {
     Deferred { driver: Option<Arc<str>>, on: Vec<String> },
     /// A supplier that this device was waiting for was bound; no other is missing when `ready`.
     Woken { by: Arc<str>, ready: bool },
+    /// The device has reported an error of its bus to `port`, or none below that has; `severity` is `correctable`, `non-fatal` or `fatal`.
+    BusError { severity: &'static str, port: String, what: String },
+    /// The link below this device, a port, went down or was taken down.
+    LinkDown { reason: String },
+    /// The link below this device, a port, is up again.
+    LinkUp,
     /// Unwinding of a binding starts (Linux notifier `UNBIND_DRIVER`).
     Unbind { driver: Arc<str>, cause: Cause },
     /// Unwinding is complete (Linux notifier `UNBOUND_DRIVER`, uevent `unbind`).

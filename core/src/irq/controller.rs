@@ -153,14 +153,19 @@ impl IrqTable {
             });
         }
         let mut lines = dev.desc().resources.iter().filter(|r| !matches!(r, Resource::Mem { .. }));
-        match lines.nth(index) {
-            Some(Resource::Irq { line, trigger }) => Ok(LineRequest {
+        Self::described_line(dev, lines.nth(index).ok_or(ResourceError::Absent { kind: "interrupt", index })?)
+    }
+
+    /// Resolves an interrupt that a description has.
+    pub(crate) fn described_line(dev: Bound<'_>, line: &Resource) -> Result<LineRequest, ResourceError> {
+        match line {
+            Resource::Irq { line, trigger } => Ok(LineRequest {
                 trigger: *trigger,
                 subject: Subject::Interrupt { controller: None, line: line.0 },
                 line: dev.state.system().irqs().own.find_or_add(line.0),
                 by: "env".into(),
             }),
-            Some(Resource::IrqBehind { controller: node, specifier }) => {
+            Resource::IrqBehind { controller: node, specifier } => {
                 let name = dev.state.system().node_name(*node);
                 let controller = match dev.supplier::<dyn InterruptController>(*node) {
                     Ok(controller) => controller,
@@ -183,7 +188,7 @@ impl IrqTable {
                     by: name,
                 })
             }
-            _ => Err(ResourceError::Absent { kind: "interrupt", index }),
+            Resource::Mem { .. } => Err(ResourceError::Absent { kind: "interrupt", index: 0 }),
         }
     }
 }

@@ -143,8 +143,8 @@ pub(crate) struct IrqEntry {
     pub(crate) route: Arc<Route>,
     /// Name of its controller.
     pub(crate) controller: String,
-    /// The device's number of it.
-    pub(crate) index: usize,
+    /// The device's number of it, if it is the device's own.
+    pub(crate) index: Option<usize>,
 }
 
 impl Entry for IrqEntry {
@@ -167,7 +167,9 @@ impl Entry for IrqEntry {
         let machine = ctx.bound.system();
         self.route.claim.close(machine);
         // The device's source first: the line may be others', who would be asked for its requests.
-        super::source::release(ctx.bound, self.index);
+        if let Some(index) = self.index {
+            super::source::release(ctx.bound, index);
+        }
         machine.irqs().remove(machine, &self.route);
         machine.release_claim(&self.route.claim);
         Outcome::Returned

@@ -55,6 +55,7 @@ mod table;
 mod tests;
 mod thread;
 
+use controller::LineRequest;
 pub use controller::{InterruptController, InterruptLines};
 use handle::IrqEntry;
 pub use handle::{Irq, IrqHandle, TimedOut};
@@ -70,6 +71,7 @@ use alloc::sync::Arc;
 
 use crate::binding::{Bound, ResourceError};
 use crate::claim::Mode;
+use crate::device::Resource;
 use crate::driver::IrqReturn;
 use crate::instrument::FaultPoint;
 use crate::lifecycle::DmaOwner;
@@ -160,13 +162,38 @@ impl<'b> Bound<'b> {
         self.add_user(index, Box::new(hard), Some(Box::new(thread)))
     }
 
+    /// As [`request_irq`](Self::request_irq), for an interrupt that is not the device's own: of something behind it that has no driver of
+    /// its own and that this driver serves, as a bus driver does the ports of its bus. `line` is from an interrupt map. It is on this
+    /// binding's ledger.
+    ///
+    /// # Errors
+    ///
+    /// As [`irq`](Self::irq).
+    pub fn request_line(
+        &self,
+        line: &Resource,
+        hard: impl Fn() -> IrqReturn + Send + Sync + 'static,
+    ) -> Result<Irq<'b>, ResourceError> {
+        self.add_user_of(IrqTable::described_line(*self, line)?, None, Box::new(hard), None)
+    }
+
     fn add_user(
         &self,
         index: usize,
         hard: HardHandler,
         thread: Option<ThreadHandler>,
     ) -> Result<Irq<'b>, ResourceError> {
-        let request = IrqTable::line_request(*self, index)?;
+        self.add_user_of(IrqTable::line_request(*self, index)?, Some(index), hard, thread)
+    }
+
+    /// Adds a user of the line of `request`, which is the device's own number `index`, or is not the device's.
+    fn add_user_of(
+        &self,
+        request: LineRequest,
+        index: Option<usize>,
+        hard: HardHandler,
+        thread: Option<ThreadHandler>,
+    ) -> Result<Irq<'b>, ResourceError> {
         self.state.check(FaultPoint::IrqRequest)?;
         // A guest cannot share: it and other users of the line do not know of each other.
         let mode = match self.state.owner() {
@@ -175,11 +202,11 @@ impl<'b> Bound<'b> {
         };
         let claim = self.state.claim(&request.subject, mode)?;
         let machine = self.state.system();
-        let route = Route::new(request.line, index, Arc::clone(self.state.device()), claim);
+        let route = Route::new(request.line, index.unwrap_or(0), Arc::clone(self.state.device()), claim);
         let target = Target { route: Arc::clone(&route), hard, thread };
         let added = machine.irqs().add(machine, target, request.trigger);
-        let added = added
-            .and_then(|()| source::acquire(self.state, index).inspect_err(|_| machine.irqs().remove(machine, &route)));
+        let source = || index.map_or(Ok(()), |index| source::acquire(self.state, index));
+        let added = added.and_then(|()| source().inspect_err(|_| machine.irqs().remove(machine, &route)));
         if let Err(error) = added {
             machine.release_claim(&route.claim);
             return Err(error);

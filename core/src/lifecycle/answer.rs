@@ -61,6 +61,12 @@ impl Quiesced {
         Self { how: "gone" }
     }
 
+    /// The link to the device is down, or what is below its port is held in reset: no request of it passes the port, and those that
+    /// had passed have arrived. When the link comes up again, the device has been reset.
+    pub const fn link_down() -> Self {
+        Self { how: "link down" }
+    }
+
     /// Kind of the proof, for reports.
     pub const fn how(&self) -> &'static str {
         self.how

@@ -4,8 +4,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::queued::Request;
 use super::{AddError, Machine};
-use crate::bus::BusDevice;
+use crate::bus::{BusDevice, Departure};
 use crate::device::{Device, DeviceDesc, NodeId};
 use crate::event::Cause;
 use crate::lifecycle::Quiesced;
@@ -57,6 +58,19 @@ impl DeviceRegistry for Machine {
 
     fn take_off(self: Arc<Self>, device: &Arc<Device>, cause: Cause) {
         Self::take_off(&self, device, cause);
+    }
+
+    fn has_child(&self, parent: NodeId, name: &str) -> bool {
+        self.device(name).is_some_and(|device| device.desc().parent == Some(parent))
+    }
+
+    fn device_departs(&self, name: &str, how: Departure) -> bool {
+        self.me.upgrade().is_some_and(|machine| Self::device_departs(&machine, name, how))
+    }
+
+    fn settle_later(&self) {
+        // A thread that is in no driver's code settles by itself.
+        let _ = self.queue_if_inside(Request::Settle);
     }
 
     fn device_quiesced(&self, device: &Device, quiesced: &Quiesced) {

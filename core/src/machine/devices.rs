@@ -9,7 +9,7 @@ use super::lifecycle::BindingsOf;
 use super::queued::Request;
 use super::{AddError, Machine};
 use crate::addr::PhysAddr;
-use crate::bus::BusDevice;
+use crate::bus::{BusDevice, Departure};
 use crate::device::{Device, DeviceDesc, NodeId, Nodes, SupplierKind, Unmet};
 use crate::event::{Cause, EventKind};
 use crate::firmware::fdt::{Description, FdtError, describe};
@@ -220,8 +220,19 @@ impl Machine {
     /// [`remove_device`](Self::remove_device).
     pub fn device_vanished(self: &Arc<Self>, name: &str) -> bool {
         let Some(device) = self.device(name) else { return false };
-        device.set_gone();
+        device.set_gone(&Quiesced::gone());
         self.remove(device, Cause::SurpriseRemoved);
+        true
+    }
+
+    /// Reports that a device leaves its bus, and how, as [`remove_device`](Self::remove_device) and
+    /// [`device_vanished`](Self::device_vanished) do of two of the ways. True when it existed.
+    pub fn device_departs(self: &Arc<Self>, name: &str, how: Departure) -> bool {
+        let Some(device) = self.device(name) else { return false };
+        if let Some(proof) = how.proof() {
+            device.set_gone(&proof);
+        }
+        self.remove(device, how.cause());
         true
     }
 
@@ -246,10 +257,10 @@ impl Machine {
             order.extend(below.filter_map(|n| r.device(*n).cloned()));
             at += 1;
         }
-        if cause == Cause::SurpriseRemoved {
+        if let Some(gone) = device.gone_proof() {
             // Descendants are reached through the device that has vanished, so they do not answer either.
             for device in &order {
-                device.set_gone();
+                device.set_gone(&gone);
             }
         }
         for device in order.into_iter().rev() {
@@ -259,8 +270,8 @@ impl Machine {
             }
             self.end_binding(&device, cause, BindingsOf::All);
             self.end_peers_of(&device);
-            if device.is_gone() {
-                self.device_quiesced(&device, &Quiesced::gone());
+            if let Some(gone) = device.gone_proof() {
+                self.device_quiesced(&device, &gone);
             }
             // Before the name is free: a new device of that name must keep its place in the group.
             self.iommus().leave(&device);

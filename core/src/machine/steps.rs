@@ -199,8 +199,8 @@ impl DataEntry {
             Ok(quiesced) => Some(quiesced),
             Err(busy) => {
                 bound.emit(|| EventKind::QuiesceFailed { error: busy.to_string() });
-                let quiesced = if bound.device().is_gone() {
-                    Some(Quiesced::gone())
+                let quiesced = if let Some(gone) = bound.device().gone_proof() {
+                    Some(gone)
                 } else {
                     // Drained first: active users may access registers, which do not answer once the device is held in reset.
                     self.0.drain();

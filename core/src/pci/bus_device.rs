@@ -185,12 +185,15 @@ impl BusFunction {
         }
     }
 
-    /// Lets a bridge pass on what the functions behind it access, and what is for them. Their own bus mastering is theirs.
+    /// Lets a bridge pass on what the functions behind it access, what is for them, and messages of their errors. Their own bus mastering is
+    /// theirs.
     ///
     /// # Errors
     ///
     /// [`BusError::Gone`] when it does not respond.
     pub fn open_bridge(&self) -> Result<(), BusError> {
+        let control = self.read(reg::BRIDGE_CONTROL, Width::W16)?;
+        self.write(reg::BRIDGE_CONTROL, Width::W16, control | reg::PASS_ERRORS)?;
         self.set_command(reg::DECODE_IO | reg::DECODE_MEMORY | reg::BUS_MASTER, 0)
     }
 

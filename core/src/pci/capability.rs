@@ -71,7 +71,7 @@ impl PortKind {
     }
 
     /// True for a port with a link below it, at whose other end is device 0 alone.
-    pub(super) const fn has_link_below(self) -> bool {
+    pub const fn has_link_below(self) -> bool {
         matches!(self, Self::Root | Self::Downstream)
     }
 }

@@ -85,12 +85,16 @@ pub(super) mod reg {
     pub(crate) const DECODE_MEMORY: u32 = 2;
     /// Command: does not assert its interrupt pin.
     pub(crate) const NO_PIN: u32 = 1 << 10;
+    /// Command: tells of uncorrectable errors (PCI Express 5.0, 7.5.1.1.3: SERR# enable).
+    pub(crate) const TELL_ERRORS: u32 = 1 << 8;
     /// Command: accesses memory on its own.
     pub(crate) const BUS_MASTER: u32 = 4;
     /// Status: there is a capability list.
     pub(crate) const HAS_CAPABILITIES: u32 = 1 << 4;
     /// Bridge control: the bus behind it is in reset.
     pub(crate) const SECONDARY_RESET: u32 = 1 << 6;
+    /// Bridge control: it passes on messages of errors (PCI Express 5.0, 7.5.1.3.13: SERR# enable).
+    pub(crate) const PASS_ERRORS: u32 = 1 << 1;
     /// Header type: the device has more functions than the first.
     pub(crate) const MULTI_FUNCTION: u32 = 0x80;
 }

@@ -6,6 +6,7 @@
 use alloc::sync::Arc;
 use core::fmt;
 
+use super::config::reg;
 use super::{Capability, ConfigSpace, Function, FunctionId, PortKind};
 use crate::bus::BusError;
 use crate::env::{IoError, Width};
@@ -39,7 +40,7 @@ const UNCORRECTABLE: u32 = 1 << 2;
 const SEVERAL_UNCORRECTABLE: u32 = 1 << 3;
 const NON_FATAL: u32 = 1 << 5;
 const FATAL: u32 = 1 << 6;
-pub(super) const RECEIVED: u32 = 0x7f;
+const RECEIVED: u32 = 0x7f;
 
 /// Device control in the PCI Express capability: tell of correctable, non-fatal and fatal errors (7.5.3.4). Not of requests that nobody
 /// has answered: that is how an empty place looks.
@@ -84,7 +85,6 @@ const CORRECTABLE_NAMES: [(u8, &str); 8] = [
 
 /// Severity of an error that a function has detected.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "kebab-case"))]
 pub enum Severity {
     /// Hardware has repeated what had failed: nothing is lost.
     Correctable,
@@ -94,13 +94,14 @@ pub enum Severity {
     Fatal,
 }
 
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Severity {
+    /// Its name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Correctable => "correctable",
             Self::NonFatal => "non-fatal",
             Self::Fatal => "fatal",
-        })
+        }
     }
 }
 
@@ -173,6 +174,12 @@ pub struct Received {
     pub several: bool,
 }
 
+/// Bits of the root status that a root port with this command register signals.
+pub(super) const fn signalled(command: u32) -> u32 {
+    // Correctable errors have bit 0 in both, non-fatal ones 1 and 5, fatal ones 2 and 6.
+    command & SIGNAL_CORRECTABLE | (command & SIGNAL_UNCORRECTABLE) << 4
+}
+
 /// Bytes that the capability of a function of this type has.
 pub(super) const fn len(port: Option<PortKind>) -> u16 {
     if matches!(port, Some(PortKind::Root)) { ROOT_LEN } else { LEN }
@@ -233,11 +240,12 @@ impl ErrorRegisters {
         if self.root {
             self.write(ROOT_STATUS, RECEIVED)?;
         }
-        if let Some(cap) = self.express {
-            let (at, offset) = (self.at, cap + DEVICE_CONTROL);
+        // The command register has a bit that does the same for uncorrectable ones; QEMU 7.2 goes by that.
+        let express = self.express.map(|cap| (cap + DEVICE_CONTROL, TELL));
+        for (offset, bits) in express.into_iter().chain([(reg::COMMAND, reg::TELL_ERRORS)]) {
             let gone = |_: IoError| BusError::Gone;
-            let control = self.config.read(at, offset, Width::W16).map_err(gone)?;
-            self.config.write(at, offset, Width::W16, control | TELL).map_err(gone)?;
+            let old = self.config.read(self.at, offset, Width::W16).map_err(gone)?;
+            self.config.write(self.at, offset, Width::W16, old | bits).map_err(gone)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use super::containment::{self, ContainedBy};
-use super::errors::{RECEIVED, ROOT_COMMAND, ROOT_STATUS, SIGNAL_CORRECTABLE, SIGNAL_UNCORRECTABLE};
+use super::errors::{ROOT_COMMAND, ROOT_STATUS, SIGNAL_CORRECTABLE, SIGNAL_UNCORRECTABLE, signalled};
 use super::secondary::{IS_UP, LINK_CAPABILITIES, LINK_STATUS, SecondaryBus, TELLS_UP};
 use super::{ErrorRegisters, Function, FunctionId, PortKind, Slot, slot};
 use crate::bus::BusError;
@@ -61,7 +61,16 @@ impl Port {
         self.slot.is_some() || self.root.is_some() || self.containment.is_some()
     }
 
-    /// Switches its interrupt off if something has happened: no request of its interrupt pin is left. False when nothing has happened:
+    /// Switches its interrupt off.
+    ///
+    /// # Errors
+    ///
+    /// [`BusError::Gone`] when it does not respond.
+    pub fn silence(&self) -> Result<(), BusError> {
+        self.set_armed(false, false)
+    }
+
+    /// Switches its interrupt off if that has signalled something: no request of its interrupt pin is left. False when it has not:
     /// the request is another's. For a handler of its interrupt: it accesses registers, and waits for nothing.
     pub fn disarm(&self) -> bool {
         self.has_happened().unwrap_or(false) && self.set_armed(false, false).is_ok()
@@ -79,14 +88,16 @@ impl Port {
 
     fn has_happened(&self) -> Result<bool, BusError> {
         if let Some(cap) = self.containment
+            && self.bus.read(cap + containment::CONTROL, Width::W16)? & containment::SIGNAL != 0
             && self.bus.read(cap + containment::STATUS, Width::W16)? & containment::SIGNALLED != 0
         {
             return Ok(true);
         }
-        if let Some(cap) = self.root
-            && self.bus.read(cap + ROOT_STATUS, Width::W32)? & RECEIVED != 0
-        {
-            return Ok(true);
+        if let Some(cap) = self.root {
+            let signalled = signalled(self.bus.read(cap + ROOT_COMMAND, Width::W32)?);
+            if self.bus.read(cap + ROOT_STATUS, Width::W32)? & signalled != 0 {
+                return Ok(true);
+            }
         }
         self.slot.as_ref().map_or(Ok(false), Slot::has_happened)
     }
@@ -94,10 +105,9 @@ impl Port {
     fn set_armed(&self, on: bool, correctable: bool) -> Result<(), BusError> {
         // Task context changes other bits of the same registers.
         let _one_change = self.bus.lock_control();
-        if self.slot.is_some()
-            && let Some(cap) = self.link
-        {
-            self.bus.change(cap + slot::CONTROL, slot::SIGNALS, if on { slot::SIGNALS } else { 0 })?;
+        // The slot last: QEMU 7.2 takes its request back when the root command register is written.
+        if !on {
+            self.signal_slot(false)?;
         }
         if let Some(cap) = self.root {
             let mut wanted = if on { SIGNAL_UNCORRECTABLE } else { 0 };
@@ -111,7 +121,12 @@ impl Port {
             let signal = if on { containment::SIGNAL } else { 0 };
             self.bus.change(cap + containment::CONTROL, containment::SIGNAL, signal)?;
         }
-        Ok(())
+        if on { self.signal_slot(true) } else { Ok(()) }
+    }
+
+    fn signal_slot(&self, on: bool) -> Result<(), BusError> {
+        let Some(cap) = self.link.filter(|_| self.slot.is_some()) else { return Ok(()) };
+        self.bus.change(cap + slot::CONTROL, slot::SIGNALS, if on { slot::SIGNALS } else { 0 })
     }
 
     /// Has the port take its link down by itself at a fatal error, where it can.
@@ -158,7 +173,12 @@ impl Port {
     ///
     /// [`BusError::Gone`] when it does not respond.
     pub fn contain(&self) -> Result<(), BusError> {
-        self.bus.hold(self.contained()?.is_some())
+        let contained = self.contained()?.is_some();
+        if let Some(cap) = self.containment.filter(|_| contained) {
+            // It has been heard: the port may stay contained for long.
+            self.bus.write(cap + containment::STATUS, containment::SIGNALLED)?;
+        }
+        self.bus.hold(contained)
     }
 
     /// Lets the link come up again, and waits for it and for the time after it before which nothing below may be accessed. True when it is

@@ -17,7 +17,9 @@ const HAS_POWER: u32 = 1 << 1;
 const HAS_INDICATOR: u32 = 1 << 4;
 pub(super) const CONTROL: u16 = 0x18;
 /// Slot control: signal by an interrupt the attention button, a device that came or went, a link that did; all interrupts of the slot.
-pub(super) const SIGNALS: u32 = 1 | 1 << 3 | 1 << 5 | 1 << 12;
+const ANY: u32 = 1 << 5;
+const SIGNALS_LINK: u32 = 1 << 12;
+pub(super) const SIGNALS: u32 = ATTENTION | PRESENCE_CHANGED | SIGNALS_LINK | ANY;
 /// Slot control: the power indicator, on and off, and the power, off.
 const INDICATOR: u32 = 3 << 8;
 const INDICATOR_ON: u32 = 1 << 8;
@@ -108,7 +110,10 @@ impl Slot {
 
     /// True when something has happened that the slot signals.
     pub(super) fn has_happened(&self) -> Result<bool, BusError> {
-        Ok(self.read(STATUS, Width::W16)? & (CHANGES | ATTENTION) != 0)
+        let control = self.read(CONTROL, Width::W16)?;
+        let of_link = if control & SIGNALS_LINK != 0 { LINK_CHANGED } else { 0 };
+        let signalled = control & (ATTENTION | PRESENCE_CHANGED) | of_link;
+        Ok(control & ANY != 0 && self.read(STATUS, Width::W16)? & signalled != 0)
     }
 
     fn is_off(&self) -> Result<bool, BusError> {

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use crate::bus::BusDevice;
+use crate::bus::{BusDevice, Departure};
 use crate::description::{DeviceDesc, NodeId};
 use crate::device::Device;
 use crate::error::AddError;
@@ -60,6 +60,12 @@ pub(crate) trait DeviceRegistry: Send + Sync {
     fn admit(self: Arc<Self>, desc: DeviceDesc, bus: Option<Arc<dyn BusDevice>>) -> Result<Arc<Device>, AddError>;
     /// Removes a device and all its descendants from their bus.
     fn take_off(self: Arc<Self>, device: &Arc<Device>, cause: Cause);
+    /// True while the device at `parent` has a child of that name.
+    fn has_child(&self, parent: NodeId, name: &str) -> bool;
+    /// Has a device leave its bus, when the calling thread has left driver code. False when there is none of that name.
+    fn device_departs(&self, name: &str, how: Departure) -> bool;
+    /// Probes the devices that wait for it, when the calling thread has left driver code.
+    fn settle_later(&self);
     /// Releases memory and supplies kept because `device` might still be running (P11).
     fn device_quiesced(&self, device: &Device, quiesced: &Quiesced);
     /// Queues devices whose probes failed for a shortage, after the binding of `device` has released a resource.

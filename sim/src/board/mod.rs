@@ -27,7 +27,7 @@ use crate::memory::Ram;
 use crate::models::Doorbell;
 use crate::models::attached::Attached;
 use crate::models::ipmmu::Fault;
-use crate::models::pci::Host;
+use crate::models::pci::{Host, Severity};
 use crate::models::sata::SataFaults;
 use crate::report::ModelError;
 use crate::trace::TraceEntry;
@@ -204,6 +204,25 @@ impl Board {
     /// When no port of that name has a slot.
     pub fn press_attention(&self, port: &str) -> Result<(), UnknownDevice> {
         self.inner.state.lock().press(port)
+    }
+
+    /// Has a PCI function detect an error of its bus, and tell its root port of it, as far as software lets it. The message names
+    /// the function, or `source` (a requester ID) where that is given.
+    ///
+    /// # Errors
+    ///
+    /// When no function of that name reports errors.
+    pub fn pci_error(&self, name: &str, severity: Severity, source: Option<u16>) -> Result<(), UnknownDevice> {
+        self.inner.state.lock().pci_error(name, severity, source)
+    }
+
+    /// Has the link below a PCI port fail, or come up again. What is behind it is reset.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such port.
+    pub fn set_link_failed(&self, port: &str, failed: bool) -> Result<(), UnknownDevice> {
+        self.inner.state.lock().set_link_failed(port, failed)
     }
 
     /// Changes the injected faults of the disk controller. A link that is up goes down at once, and one that is wanted comes up

@@ -14,7 +14,7 @@ use crate::memory::Ram;
 use crate::models::attached::Attached;
 use crate::models::cpg::{self, Cpg, Module};
 use crate::models::ipmmu::{self, Fault, Ipmmu};
-use crate::models::pci::Host;
+use crate::models::pci::{Host, Severity};
 use crate::models::sata::{self, Sata, SataFaults};
 use crate::models::sysc::{self, Sysc};
 use crate::models::{Bus, Doorbell, NO_ANSWER};
@@ -162,7 +162,27 @@ impl State {
     /// Presses the attention button of a PCI port's slot.
     pub(super) fn press(&mut self, port: &str) -> Result<(), UnknownDevice> {
         let pressed = self.pci.as_mut().is_some_and(|host| host.press(port));
+        self.drive_lines();
         if pressed { Ok(()) } else { Err(UnknownDevice(port.into())) }
+    }
+
+    /// A PCI function detects an error; its message says that it comes from `source`, if that is given.
+    pub(super) fn pci_error(
+        &mut self,
+        name: &str,
+        severity: Severity,
+        source: Option<u16>,
+    ) -> Result<(), UnknownDevice> {
+        let models = self.pci.as_mut().and_then(|host| host.detect(name, severity, source));
+        self.reset_models(&models.ok_or_else(|| UnknownDevice(name.into()))?);
+        Ok(())
+    }
+
+    /// The link below a PCI port fails, or comes up again.
+    pub(super) fn set_link_failed(&mut self, port: &str, failed: bool) -> Result<(), UnknownDevice> {
+        let models = self.pci.as_mut().and_then(|host| host.set_link_failed(port, failed));
+        self.reset_models(&models.ok_or_else(|| UnknownDevice(port.into()))?);
+        Ok(())
     }
 
     /// Reports what software must not do with a PCI function.
@@ -234,11 +254,12 @@ impl State {
         if let Some(host) = &mut self.pci {
             host.connect(&mut self.attached);
         }
-        for device in &self.attached {
-            for line in device.lines() {
-                let high = self.attached.iter().any(|other| other.high_lines().any(|raised| raised == *line));
-                self.intc.set_level(*line, high);
-            }
+        let ports: Vec<(u32, bool)> = self.pci.iter().flat_map(Host::port_lines).collect();
+        let lines = self.attached.iter().flat_map(Attached::lines).copied();
+        for line in lines.chain(ports.iter().map(|(line, _)| *line)) {
+            let port = ports.contains(&(line, true));
+            let high = port || self.attached.iter().any(|other| other.high_lines().any(|raised| raised == line));
+            self.intc.set_level(line, high);
         }
     }
 

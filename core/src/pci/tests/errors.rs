@@ -156,7 +156,7 @@ fn a_port_is_disarmed_by_what_has_happened_and_by_nothing_else() {
     assert_eq!(rig.armed(), on);
     // The attention button, a link; errors of both kinds; containment.
     for (offset, bits) in
-        [(EXPRESS + 0x18, 1 << 16), (EXPRESS + 0x18, 1 << 24), (AER + 0x30, 1), (AER + 0x30, 4), (DPC + 8, 8)]
+        [(EXPRESS + 0x18, 1 << 16), (EXPRESS + 0x18, 1 << 24), (AER + 0x30, 1), (AER + 0x30, 1 << 5), (DPC + 8, 8)]
     {
         rig.happen(PORT, offset, bits);
         assert!(rig.port.disarm());
@@ -167,6 +167,13 @@ fn a_port_is_disarmed_by_what_has_happened_and_by_nothing_else() {
     }
     rig.port.arm(false).unwrap();
     assert_eq!(rig.armed(), (0x1029, 6, 8));
+    rig.happen(PORT, AER + 0x30, 1);
+    assert!(!rig.port.disarm(), "correctable errors are not signalled: another device on its line has");
+    rig.port.silence().unwrap();
+    assert_eq!(rig.armed(), (0, 0, 0));
+    rig.happen(PORT, DPC + 8, 8);
+    assert!(!rig.port.disarm(), "nothing is signalled");
+    rig.port.arm(false).unwrap();
     rig.port.watch().unwrap();
     assert_eq!(rig.armed(), (0x1029, 6, 9), "fatal errors alone are contained");
 }

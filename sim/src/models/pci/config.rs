@@ -37,6 +37,31 @@ const SLOT_PRESENT: u16 = 1 << 6;
 const SLOT_LINK_CHANGED: u16 = 1 << 8;
 const SLOT_HAPPENED: u16 = 0x1f | SLOT_LINK_CHANGED;
 
+const SLOT_CONTROL_SIGNALS: u16 = 1 << 5;
+
+/// Device control: tells of correctable, non-fatal, fatal errors.
+const DEVICE_CONTROL: usize = 0x08;
+/// Advanced error reporting (7.8.4), here at one place in each function that has it.
+const ERRORS: usize = 0x100;
+const UNCORRECTABLE: usize = ERRORS + 0x04;
+const MASK: usize = ERRORS + 0x08;
+const SEVERITY: usize = ERRORS + 0x0c;
+/// Fatal: link protocol, surprise down, flow control, overflow, malformed, internal.
+const DEFAULT_SEVERITY: u32 = 0x0046_2030;
+const CORRECTABLE: usize = ERRORS + 0x10;
+const ROOT_COMMAND: usize = ERRORS + 0x2c;
+const ROOT_STATUS: usize = ERRORS + 0x30;
+const ROOT_SOURCE: usize = ERRORS + 0x34;
+/// Downstream port containment (7.9.15).
+const CONTAINMENT: usize = 0x140;
+const CONTAINMENT_CONTROL: usize = CONTAINMENT + 0x06;
+const CONTAINMENT_SIGNALS: u16 = 1 << 3;
+const CONTAINMENT_STATUS: usize = CONTAINMENT + 0x08;
+const CONTAINED: u16 = 1;
+const CONTAINMENT_SIGNALLED: u16 = 1 << 3;
+/// Bytes of a function that are not all zeros.
+const SIZE: usize = 0x180;
+
 const MSI: u8 = 0x05;
 const EXPRESS: u8 = 0x10;
 const ADVANCED_FEATURES: u8 = 0x13;
@@ -50,12 +75,26 @@ pub(crate) enum Resets {
     Itself,
 }
 
+/// Severity of an error that a function detects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Severity {
+    /// Hardware has repeated what had failed.
+    Correctable,
+    /// A request is lost.
+    NonFatal,
+    /// The link cannot be relied on.
+    Fatal,
+}
+
 /// Configuration space of a function.
 #[derive(Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a capability, apart from the others")]
 pub(crate) struct Config {
-    bytes: [u8; 256],
-    writable: [u8; 256],
-    at_power_up: [u8; 256],
+    bytes: [u8; SIZE],
+    writable: [u8; SIZE],
+    /// Bits that a write of ones clears.
+    cleared: [u8; SIZE],
+    at_power_up: [u8; SIZE],
     /// Bytes of BAR 0.
     bar: Option<u64>,
     msi: Option<usize>,
@@ -64,17 +103,24 @@ pub(crate) struct Config {
     last_capability: Option<usize>,
     bridge: bool,
     express: bool,
+    /// Offset of the PCI Express capability of a function that reports errors.
+    express_at: usize,
     /// Offset of the PCI Express capability of a port with a slot.
     slot: Option<usize>,
+    /// It has advanced error reporting; as a root port; it contains what is below it.
+    reports: bool,
+    root: bool,
+    contains: bool,
 }
 
 impl Config {
     /// A function of header type 0 with `id` (vendor, device), class code in 24 bits, and revision.
     pub(crate) fn device(id: (u16, u16), class: u32, revision: u8) -> Self {
-        let blank = [0; 256];
+        let blank = [0; SIZE];
         let mut config = Self {
             bytes: blank,
             writable: blank,
+            cleared: blank,
             at_power_up: blank,
             bar: None,
             msi: None,
@@ -82,7 +128,11 @@ impl Config {
             last_capability: None,
             bridge: false,
             express: false,
+            express_at: 0,
             slot: None,
+            reports: false,
+            root: false,
+            contains: false,
         };
         config.set(0, &(u32::from(id.0) | u32::from(id.1) << 16).to_le_bytes());
         config.set(8, &(class << 8 | u32::from(revision)).to_le_bytes());
@@ -164,8 +214,115 @@ impl Config {
         self.set(at + LINK_CAPABILITIES, &LINK_TELLS_UP.to_le_bytes());
         self.set(at + SLOT_CAPABILITIES, &SLOT_OFFERS.to_le_bytes());
         self.allow(at + SLOT_CONTROL, &0x1fff_u16.to_le_bytes());
+        self.clears(at + SLOT_STATUS, &SLOT_HAPPENED.to_le_bytes());
         self.slot = Some(at);
         self
+    }
+
+    /// With advanced error reporting, for a function with the capability of PCI Express at `express`.
+    pub(crate) fn with_errors(mut self, express: u8) -> Self {
+        let express = usize::from(express);
+        self.allow(express + DEVICE_CONTROL, &[0x0f]);
+        self.set(ERRORS, &0x0001_0001_u32.to_le_bytes());
+        self.clears(UNCORRECTABLE, &[0xff; 4]);
+        self.allow(MASK, &[0xff; 8]);
+        self.set(SEVERITY, &DEFAULT_SEVERITY.to_le_bytes());
+        self.clears(CORRECTABLE, &[0xff; 2]);
+        self.allow(CORRECTABLE + 4, &[0xff; 2]);
+        self.reports = true;
+        self.express_at = express;
+        self
+    }
+
+    /// With the registers of a root port for errors, after [`with_errors`](Self::with_errors); and with containment, if `contains`.
+    pub(crate) fn with_root_errors(mut self, contains: bool) -> Self {
+        self.allow(ROOT_COMMAND, &[7]);
+        self.clears(ROOT_STATUS, &[0x7f]);
+        self.root = true;
+        if contains {
+            self.set(ERRORS, &(0x0001_0001 | (CONTAINMENT as u32) << 20).to_le_bytes());
+            self.set(CONTAINMENT, &0x0001_001d_u32.to_le_bytes());
+            self.allow(CONTAINMENT_CONTROL, &[0x0f]);
+            self.clears(CONTAINMENT_STATUS, &[0x09]);
+            self.contains = true;
+        }
+        self
+    }
+
+    /// Records an error that the function has detected, the `bit`-th of its kind by the default severities. Returns true when it tells
+    /// others of it.
+    pub(crate) fn detect(&mut self, severity: Severity) -> Option<bool> {
+        if !self.reports {
+            return None;
+        }
+        // A receiver error, a completion timeout, a malformed request.
+        let (status, mask, bit, control) = match severity {
+            Severity::Correctable => (CORRECTABLE, CORRECTABLE + 4, 0, 1),
+            Severity::NonFatal => (UNCORRECTABLE, MASK, 14, 1 << 1),
+            Severity::Fatal => (UNCORRECTABLE, MASK, 18, 1 << 2),
+        };
+        self.put_long(status, self.long(status) | 1 << bit);
+        Some(self.long(mask) & 1 << bit == 0 && self.word(self.express_at + DEVICE_CONTROL) & control != 0)
+    }
+
+    /// The port receives the message of an error of the function with requester ID `source`. Returns true when it goes no further: the
+    /// port has taken its link down.
+    pub(crate) fn receive(&mut self, severity: Severity, source: u16) -> bool {
+        if self.contains && severity == Severity::Fatal && self.word(CONTAINMENT_CONTROL) & 3 == 1 {
+            self.trip(source);
+            return true;
+        }
+        if self.root {
+            let status = self.long(ROOT_STATUS);
+            let (one, several, shift) = if severity == Severity::Correctable { (1, 2, 0) } else { (4, 8, 16) };
+            let mut new = status | if status & one != 0 { several } else { one };
+            new |= match severity {
+                Severity::Correctable => 0,
+                Severity::NonFatal => 1 << 5,
+                Severity::Fatal => 1 << 6,
+            };
+            self.put_long(ROOT_STATUS, new);
+            if status & one == 0 {
+                let kept = self.long(ROOT_SOURCE) & !(0xffff << shift);
+                self.put_long(ROOT_SOURCE, kept | u32::from(source) << shift);
+            }
+        }
+        false
+    }
+
+    fn trip(&mut self, source: u16) {
+        let status = CONTAINED | CONTAINMENT_SIGNALLED | 2 << 1;
+        self.put_long(CONTAINMENT_STATUS, u32::from(status) | u32::from(source) << 16);
+    }
+
+    /// Returns true when a bridge passes on messages of errors.
+    pub(crate) fn passes_errors(&self) -> bool {
+        self.word(BRIDGE_CONTROL) & 1 << 1 != 0
+    }
+
+    /// Returns true while a port keeps its link down by containment.
+    pub(crate) fn is_contained(&self) -> bool {
+        self.contains && self.word(CONTAINMENT_STATUS) & CONTAINED != 0
+    }
+
+    /// Returns true when a port has something to signal by its interrupt pin, and that is on.
+    pub(crate) fn signals(&self) -> bool {
+        let slot = self.slot.is_some_and(|at| {
+            let (control, status) = (self.word(at + SLOT_CONTROL), self.word(at + SLOT_STATUS));
+            let link = status & SLOT_LINK_CHANGED != 0 && control & 1 << 12 != 0;
+            control & SLOT_CONTROL_SIGNALS != 0 && (status & control & 0xf != 0 || link)
+        });
+        let received = || {
+            let (command, status) = (self.long(ROOT_COMMAND), self.long(ROOT_STATUS));
+            command & 1 != 0 && status & 1 != 0
+                || command & 2 != 0 && status & 1 << 5 != 0
+                || command & 4 != 0 && status & 1 << 6 != 0
+        };
+        let contained = || {
+            let on = self.word(CONTAINMENT_CONTROL) & CONTAINMENT_SIGNALS != 0;
+            self.contains && on && self.word(CONTAINMENT_STATUS) & CONTAINMENT_SIGNALLED != 0
+        };
+        self.word(COMMAND) & PIN_OFF == 0 && self.bytes[0x3d] != 0 && (slot || self.root && received() || contained())
     }
 
     fn capability(&mut self, id: u8, at: u8) {
@@ -182,6 +339,14 @@ impl Config {
         self.at_power_up = self.bytes;
     }
 
+    fn clears(&mut self, at: usize, bits: &[u8]) {
+        self.cleared[at..at + bits.len()].copy_from_slice(bits);
+    }
+
+    fn put_long(&mut self, at: usize, value: u32) {
+        self.bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    }
+
     fn allow(&mut self, at: usize, bits: &[u8]) {
         self.writable[at..at + bits.len()].copy_from_slice(bits);
     }
@@ -194,11 +359,12 @@ impl Config {
         u32::from(self.word(at)) | u32::from(self.word(at + 2)) << 16
     }
 
-    /// Reads `len` bytes at `offset`; there are no extended capabilities.
+    /// Reads `len` bytes at `offset`.
     pub(crate) fn read(&self, offset: usize, len: usize) -> u64 {
         // A function without PCI Express has no extended part, and nothing answers there.
-        let beyond = if self.express { 0 } else { 0xff };
-        let byte = |at: usize| u64::from(self.bytes.get(at).copied().unwrap_or(beyond));
+        let there =
+            |at: usize| if self.express || at < 0x100 { self.bytes.get(at).copied().unwrap_or(0) } else { 0xff };
+        let byte = |at: usize| u64::from(there(at));
         (0..len).rev().fold(0, |value, i| value << 8 | byte(offset + i))
     }
 
@@ -210,18 +376,10 @@ impl Config {
             self.reset();
             return Resets::Itself;
         }
-        // Status: what has happened is cleared by ones.
-        let status = self.slot.map(|at| at + SLOT_STATUS);
-        for (at, byte) in (offset..offset + len).zip(value.to_le_bytes()) {
-            let clears =
-                |status: usize| at.checked_sub(status).and_then(|i| SLOT_HAPPENED.to_le_bytes().get(i).copied());
-            if let (Some(bits), Some(now)) = (status.and_then(clears), self.bytes.get_mut(at)) {
-                *now &= !(byte & bits);
-                continue;
-            }
-            if let (Some(now), Some(bits)) = (self.bytes.get_mut(at), self.writable.get(at)) {
-                *now = *now & !bits | byte & bits;
-            }
+        for (at, byte) in (offset..offset + len).zip(value.to_le_bytes()).filter(|(at, _)| *at < SIZE) {
+            let bits = self.writable[at];
+            // What has happened is cleared by ones.
+            self.bytes[at] = (self.bytes[at] & !bits | byte & bits) & !(byte & self.cleared[at]);
         }
         let behind = self.bridge && !before & self.word(BRIDGE_CONTROL) & SECONDARY_RESET != 0;
         if behind { Resets::Behind } else { Resets::Nothing }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bindery::env::{Instant, Width};
 
 use super::config::Resets;
-use super::{Config, Link};
+use super::{Config, Link, Severity};
 use crate::models::attached::Attached;
 
 /// Numbers of buses, and of functions on a bus.
@@ -25,6 +25,8 @@ pub(crate) struct BusReset {
     /// Nothing behind it answers after a reset.
     stuck: bool,
     dead: bool,
+    /// Its link has failed.
+    failed: bool,
 }
 
 /// A function and its place.
@@ -37,6 +39,8 @@ pub(crate) struct Function {
     pub(crate) config: Config,
     /// Number of the model behind its registers.
     pub(crate) attached: Option<usize>,
+    /// Line of the interrupt controller that its own pin reaches, of a port.
+    pub(crate) line: Option<u32>,
     pub(crate) present: bool,
     /// What has become of the bus behind it.
     pub(crate) bus: BusReset,
@@ -119,6 +123,7 @@ impl Host {
             return Written { misuse, ..nothing };
         }
         let was_off = self.functions[at].config.is_slot_off();
+        let was_contained = self.functions[at].config.is_contained();
         let was_in_reset = self.functions[at].config.resets_bus();
         let reset = match self.functions[at].config.write(inside, width.bytes() as usize, value) {
             Resets::Nothing => Vec::new(),
@@ -129,6 +134,9 @@ impl Host {
             Resets::Itself => self.functions[at].attached.into_iter().collect(),
         };
         let mut written = Written { reset, ..nothing };
+        if was_contained && !self.functions[at].config.is_contained() {
+            self.functions[at].bus.ended = Some(now);
+        }
         if self.functions[at].config.is_slot_off() && !was_off {
             written.reset = self.reset_below(at);
         }
@@ -148,6 +156,51 @@ impl Host {
         let bridge = self.above(at).find(|bridge| early(bridge))?;
         let name = self.functions[at].name;
         Some((name, format!("accessed less than 100 ms after the reset of the bus behind {}", bridge.name)))
+    }
+
+    /// The function called `name` detects an error. It tells the ports above it, whose links are then taken down by those that contain it.
+    /// Returns the models that are reset by that; `None` for a function without error reporting.
+    pub(crate) fn detect(&mut self, name: &str, severity: Severity, source: Option<u16>) -> Option<Vec<usize>> {
+        let at = self.functions.iter().position(|f| f.name == name && f.present)?;
+        let own = self.requester_id(at);
+        let told = self.functions[at].config.detect(severity)?;
+        if !told || !self.is_reachable(at) {
+            return Some(Vec::new());
+        }
+        let mut port = Some(at);
+        while let Some(now) = port {
+            if now != at && !self.functions[now].config.passes_errors() {
+                break;
+            }
+            // A port tells of its own errors above itself; a root port, to itself.
+            if (now != at || self.functions[now].parent.is_none())
+                && self.functions[now].config.receive(severity, source.unwrap_or(own))
+            {
+                return Some(self.reset_below(now));
+            }
+            port = self.functions[now].parent;
+        }
+        Some(Vec::new())
+    }
+
+    fn requester_id(&self, at: usize) -> u16 {
+        let bus = self.functions[at].parent.and_then(|parent| self.functions[parent].config.buses());
+        u16::from(bus.map_or(0, |(secondary, _)| secondary)) << 8 | u16::from(self.functions[at].device) << 3
+    }
+
+    /// Has the link below the port called `name` fail, or come up again. Returns the models that are reset by that.
+    pub(crate) fn set_link_failed(&mut self, name: &str, failed: bool) -> Option<Vec<usize>> {
+        let at = self.functions.iter().position(|f| f.name == name)?;
+        if self.functions[at].bus.failed == failed {
+            return Some(Vec::new());
+        }
+        self.functions[at].bus.failed = failed;
+        Some(self.reset_below(at))
+    }
+
+    /// Lines of ports, and whether they are raised.
+    pub(crate) fn port_lines(&self) -> impl Iterator<Item = (u32, bool)> {
+        self.functions.iter().filter_map(|f| Some((f.line?, f.present && f.config.signals())))
     }
 
     /// Presses the attention button of the slot of the port called `name`. False when it has none.
@@ -183,7 +236,8 @@ impl Host {
     fn is_reachable(&self, at: usize) -> bool {
         let passes = |bridge: &Function| {
             let config = &bridge.config;
-            bridge.present && !bridge.bus.dead && !config.resets_bus() && !config.is_slot_off()
+            let down = bridge.bus.dead || bridge.bus.failed || config.is_contained();
+            bridge.present && !down && !config.resets_bus() && !config.is_slot_off()
         };
         self.functions[at].present && self.above(at).all(passes)
     }
@@ -202,7 +256,8 @@ impl Host {
         for at in 0..self.functions.len() {
             let present = self.functions.iter().any(|f| f.parent == Some(at) && f.present);
             let port = &self.functions[at];
-            let up = present && !port.bus.dead && !port.config.resets_bus() && !port.config.is_slot_off();
+            let down = port.bus.dead || port.bus.failed || port.config.is_contained();
+            let up = present && !down && !port.config.resets_bus() && !port.config.is_slot_off();
             self.functions[at].config.show_slot(present, up);
             let masters = self.is_reachable(at) && self.above(at).all(|bridge| bridge.config.is_master());
             let link = self.functions[at].config.link(masters);
@@ -228,7 +283,7 @@ impl Host {
 
     pub(crate) fn hash_state(&self, state: &mut impl Hasher) {
         for function in &self.functions {
-            (function.present, function.bus.dead).hash(state);
+            (function.present, function.bus.dead, function.bus.failed).hash(state);
             function.config.hash_state(state);
         }
     }

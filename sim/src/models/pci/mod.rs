@@ -7,6 +7,7 @@ mod config;
 mod host;
 
 pub(crate) use config::Config;
+pub use config::Severity;
 pub(crate) use host::{BusReset, Function, Host};
 
 /// Connection of a function to its bus, as its configuration space says.
