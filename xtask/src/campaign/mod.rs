@@ -57,6 +57,18 @@ pub(crate) struct Args {
     report: bool,
 }
 
+impl Args {
+    /// Those of `all` that belong to the campaign, in its order, and to the part that is asked for.
+    fn chosen(&self, all: Vec<Mutant>) -> Vec<Mutant> {
+        let mut mutants = mutant::campaign(all);
+        if let Some((k, n)) = self.shard {
+            mutants = mutants.into_iter().skip(k - 1).step_by(n).collect();
+        }
+        mutants.retain(|mutant| self.area.is_empty() || self.area.iter().any(|area| area == mutant.area()));
+        mutants
+    }
+}
+
 fn shard(text: &str) -> Result<(usize, usize), String> {
     let parts = text.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
     match parts {
@@ -68,33 +80,32 @@ fn shard(text: &str) -> Result<(usize, usize), String> {
 /// Runs the campaign, or goes on with it. Fails when a mutant is missed.
 pub(crate) fn run(args: &Args) -> Outcome {
     let path = target().join(FOLDER).join("results.tsv");
+    if args.report {
+        let results = Results::read(path)?;
+        results.report(&args.chosen(tool::listed()?));
+        return Ok(());
+    }
     let mut tool = Tool::prepare(FOLDER)?;
     if args.fresh && path.exists() {
         fs::remove_file(&path).map_err(|e| Trouble::Broken(format!("{}: {e}", path.display())))?;
     }
     let mut results = Results::read(path)?;
-    let mut mutants = mutant::campaign(tool.list(None)?);
-    if let Some((k, n)) = args.shard {
-        mutants = mutants.into_iter().skip(k - 1).step_by(n).collect();
-    }
-    mutants.retain(|mutant| args.area.is_empty() || args.area.iter().any(|area| area == mutant.area()));
-    if !args.report {
-        let due: Vec<_> = mutants
-            .iter()
-            .filter(|mutant| match results.fate(mutant) {
-                None => true,
-                Some(Fate::Missed | Fate::TimedOut) => args.again,
-                Some(_) => false,
-            })
-            .cloned()
-            .collect();
-        println!("{} mutants, {} to try", mutants.len(), due.len());
-        let deadline = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-        try_all(&mut tool, &due, if args.unit { 1 } else { usize::MAX }, deadline, |mutant, fate| {
-            results.set(mutant, fate);
-            results.save()
-        })?;
-    }
+    let mutants = args.chosen(tool.list(None)?);
+    let due: Vec<_> = mutants
+        .iter()
+        .filter(|mutant| match results.fate(mutant) {
+            None => true,
+            Some(Fate::Missed | Fate::TimedOut) => args.again,
+            Some(_) => false,
+        })
+        .cloned()
+        .collect();
+    println!("{} mutants, {} to try", mutants.len(), due.len());
+    let deadline = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    try_all(&mut tool, &due, if args.unit { 1 } else { usize::MAX }, deadline, |mutant, fate| {
+        results.set(mutant, fate);
+        results.save()
+    })?;
     results.report(&mutants);
     let missed = mutants.iter().filter(|mutant| results.fate(mutant) == Some(Fate::Missed)).count();
     if missed == 0 { Ok(()) } else { Err(Trouble::Failed(format!("{missed} mutants were missed"))) }

@@ -41,13 +41,18 @@ impl Mutant {
                 entry[name].as_str().map(str::to_owned).ok_or_else(|| broken(format!("a mutant without {name}")))
             };
             let file = field("file")?;
-            let text = if let Some(text) = texts.get(&file) {
-                *text
+            let (text, tests) = if let Some(known) = texts.get(&file) {
+                *known
             } else {
-                let read = fs::read(tree.join(&file)).map_err(|e| broken(format!("{file}: {e}")))?;
-                *texts.entry(file.clone()).or_insert(hash(&read))
+                let read = fs::read_to_string(tree.join(&file)).map_err(|e| broken(format!("{file}: {e}")))?;
+                *texts.entry(file.clone()).or_insert((hash(&read.as_bytes()), first_line_of_tests(&read)))
             };
-            mutants.push(Self { name: field("name")?, package: field("package")?, file, text });
+            let line =
+                entry["span"]["start"]["line"].as_u64().ok_or_else(|| broken("a mutant without a line".into()))?;
+            // The program takes `cfg(all(test, ...))` for code.
+            if tests.is_none_or(|first| line < first) {
+                mutants.push(Self { name: field("name")?, package: field("package")?, file, text });
+            }
         }
         Ok(mutants)
     }
@@ -87,6 +92,12 @@ pub(super) fn campaign(mut mutants: Vec<Mutant>) -> Vec<Mutant> {
 /// Brings `mutants` into an order that depends on their names and on `seed` only.
 pub(super) fn shuffle(mutants: &mut [Mutant], seed: u64) {
     mutants.sort_by_cached_key(|mutant| (hash(&(seed, place_free(&mutant.name))), mutant.name.clone()));
+}
+
+/// The line at which the tests at the end of a file begin, from 1 on.
+fn first_line_of_tests(text: &str) -> Option<u64> {
+    let begins = |line: &str| line.starts_with("mod tests {") || line.starts_with("mod loom_tests {");
+    text.lines().position(begins).map(|at| at as u64 + 1)
 }
 
 /// The name without line and column, which move with any edit above.
@@ -132,6 +143,17 @@ pub(super) mod tests {
             list.into_iter().map(|m| m.file).collect::<Vec<_>>()
         };
         assert_eq!(order(0), order(7));
+    }
+
+    #[test]
+    fn what_is_in_the_tests_of_a_file_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.rs"), "fn f() {}\n\n#[cfg(all(test, not(loom)))]\nmod tests {\n}\n").unwrap();
+        let entry = |line: u64| {
+            format!(r#"{{"name": "{line}", "package": "p", "file": "a.rs", "span": {{"start": {{"line": {line}}}}}}}"#)
+        };
+        let list = Mutant::read_list(&format!("[{}, {}]", entry(1), entry(4)), folder.path()).unwrap();
+        assert_eq!(list.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["1"]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The program `cargo-mutants`, which makes the mutants and runs tests on them.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -13,7 +14,7 @@ use super::stage::Stage;
 use crate::cargo::Cargo;
 use crate::outcome::Trouble;
 use crate::patches::{PROFILE, Scratch};
-use crate::tool::{output, target};
+use crate::tool::{output, root, target};
 
 /// Version of the program. Another one makes other mutants: it is chosen on purpose.
 const TOOL: (&str, &str) = ("cargo-mutants", "27.1.0");
@@ -32,6 +33,8 @@ const BASELINE_FAILED: i32 = 4;
 pub(super) struct Tool {
     program: PathBuf,
     scratch: Scratch,
+    /// Held as long as the copy is in use.
+    _lock: File,
     /// Stages of which the tests have passed without a mutant.
     sound: Vec<Stage>,
 }
@@ -40,22 +43,22 @@ impl Tool {
     /// Makes or refreshes the copy `target/COPY`, and builds the program when it is not there.
     pub(super) fn prepare(copy: &str) -> Result<Self, Trouble> {
         let program = program()?;
-        Ok(Self { program, scratch: Scratch::prepare(copy)?, sound: Vec::new() })
+        let path = target().join(copy).join("lock");
+        let broken = |e: io::Error| Trouble::Broken(format!("{}: {e}", path.display()));
+        fs::create_dir_all(target().join(copy)).map_err(broken)?;
+        let lock = File::create(&path).map_err(broken)?;
+        lock.try_lock().map_err(|e| match e {
+            fs::TryLockError::WouldBlock => {
+                Trouble::Broken(format!("{}: mutants are tried there already", path.display()))
+            }
+            fs::TryLockError::Error(e) => broken(e),
+        })?;
+        Ok(Self { program, scratch: Scratch::prepare(copy)?, _lock: lock, sound: Vec::new() })
     }
 
     /// All mutants that .cargo/mutants.toml does not exclude, or those of the lines that `diff` changes.
     pub(super) fn list(&self, diff: Option<&Path>) -> Result<Vec<Mutant>, Trouble> {
-        let mut list = Command::new(&self.program);
-        list.args(["mutants", "--list", "--json", "--workspace", "--dir"]).arg(self.scratch.tree());
-        if let Some(diff) = diff {
-            list.arg("--in-diff").arg(diff);
-        }
-        let said = output(&mut list)?;
-        // A diff without any mutant is told in words.
-        if diff.is_some() && !said.trim_start().starts_with('[') {
-            return Ok(Vec::new());
-        }
-        Mutant::read_list(&said, self.scratch.tree())
+        list(&self.program, self.scratch.tree(), diff)
     }
 
     /// Tries `mutants`, which are of one area, with the tests of `stage`. Returns those whose fate is known now.
@@ -107,6 +110,25 @@ impl Tool {
         self.sound.push(*stage);
         fates(&said, mutants)
     }
+}
+
+/// The mutants of the working tree. Leaves the copy alone, which a campaign may be at work in.
+pub(super) fn listed() -> Result<Vec<Mutant>, Trouble> {
+    list(&program()?, root(), None)
+}
+
+fn list(program: &Path, tree: &Path, diff: Option<&Path>) -> Result<Vec<Mutant>, Trouble> {
+    let mut list = Command::new(program);
+    list.args(["mutants", "--list", "--json", "--workspace", "--dir"]).arg(tree);
+    if let Some(diff) = diff {
+        list.arg("--in-diff").arg(diff);
+    }
+    let said = output(&mut list)?;
+    // A diff without any mutant is told in words.
+    if diff.is_some() && !said.trim_start().starts_with('[') {
+        return Ok(Vec::new());
+    }
+    Mutant::read_list(&said, tree)
 }
 
 /// A pattern that these mutants' names match, and no others.

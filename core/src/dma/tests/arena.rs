@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use std::sync::Mutex;
 
-use super::board::{HIGH, TestBoard, iova_pages};
+use super::board::{HIGH, TestBoard, iova_pages, toy_domain};
 use crate::dma::{Attrs, Direction, DmaBuffer, DmaError, SegmentLimits};
 use crate::driver::ProbeError;
 use crate::env::{CacheOp, Env, Instant};
@@ -438,13 +438,32 @@ fn free_slots_keep_addresses_up_to_a_bound_and_a_dropped_arena_none() {
         for slot in slots {
             drop(arena.unmap(slot)?);
         }
-        let kept = dev.state.system().iommus().groups()[0].domain().unwrap().kept_pages();
-        assert_eq!(kept, 64, "8 of 12 slots keep theirs");
+        let kept = || dev.state.system().iommus().groups()[0].domain().unwrap().kept_pages();
+        assert_eq!(kept(), 64, "8 of 12 slots keep theirs");
+        // Another one keeps its own, whichever of them goes.
+        let mut other = dev.dma().arena(1)?;
+        let slot = other.map(dev.dma().buffer(2 << 12)?, Direction::ToDevice)?;
+        drop(other.unmap(slot)?);
+        assert_eq!(kept(), 66);
         drop(arena);
-        let kept = dev.state.system().iommus().groups()[0].domain().unwrap().kept_pages();
-        assert_eq!((kept, iova_pages(dev)), (0, before));
+        assert_eq!(kept(), 2, "the other one is there still");
+        drop(other);
+        assert_eq!((kept(), iova_pages(dev)), (0, before));
         Ok(Vec::new())
     });
+}
+
+#[test]
+fn kept_pages_are_those_of_everybody_who_keeps_some_and_of_nobody_else() {
+    use crate::sync::atomic::AtomicU64;
+    let board = TestBoard::translated(DomainKind::Strict);
+    let domain = toy_domain(&board.mmu, DomainKind::Strict);
+    let keepers = [1, 2, 4].map(|pages| Arc::new(AtomicU64::new(pages)));
+    keepers.iter().for_each(|keeper| domain.add_keeper(keeper));
+    assert_eq!(domain.kept_pages(), 7);
+    domain.remove_keeper(&keepers[1]);
+    domain.remove_keeper(&keepers[1]);
+    assert_eq!(domain.kept_pages(), 5);
 }
 
 #[test]

@@ -251,3 +251,22 @@ fn a_table_is_cleaned_before_the_entry_that_points_to_it() {
     let clean = |at| (CacheOp::Clean, at, 8);
     assert_eq!(entries, [clean(level3), clean(level2), clean(table.root() + 8)]);
 }
+
+/// The rest of the block is translated by the new table the moment the entry points to it: what the walker finds in RAM then is all.
+#[test]
+fn a_split_cleans_the_new_table_what_is_erased_of_it_and_the_entry_and_nothing_else() {
+    let board = Board::new();
+    let mut table = board.table::<Lpae32>(32, false);
+    table.map(AT, PhysAddr(0x9000_0000), M2, RW).unwrap();
+    board.memory.take_cache_ops();
+    let mut gather = Gather::new();
+    table.unmap(AT + 5 * K4, 2 * K4, &mut gather).unwrap();
+    gather.free_tables();
+    let level2 = PhysAddr(board.word(table.root(), 1) & 0xff_ffff_f000);
+    let level3 = PhysAddr(board.word(level2, 0) & 0xff_ffff_f000);
+    let clean = |at, len| (CacheOp::Clean, at, len);
+    let mut ops = board.memory.take_cache_ops();
+    // Once more when it was zeroed.
+    ops.dedup();
+    assert_eq!(ops, [clean(level3, K4), clean(level3 + 40, 16), clean(level2, 8)]);
+}
