@@ -5,6 +5,7 @@ mod board;
 mod doorbell;
 mod ioas;
 mod lazy;
+mod listed;
 mod pool;
 mod reach;
 mod resource;
