@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::board::{TestBoard, toy_domain};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
-use crate::dma::pin::{AccessPath, PagePin, PinOwner, Unreachable, release_all};
+use crate::dma::pin::{AccessPath, PagePin, PinOwner, PinState, Unreachable, release_all};
 use crate::dma::{Direction, DmaBuffer, DmaError, DmaMemory, Ioas, IoasError};
 use crate::driver::Quiesced;
 use crate::env::{Env, Instant};
@@ -328,6 +328,37 @@ fn a_proof_ends_the_pins_that_it_covers_and_no_others() {
     }
     assert_eq!(in_use(machine).0, 30 - 7, "a pin that is dropped without a proof leaks its page");
     assert!(!machine.promises().broken().is_empty(), "P2 reports each");
+}
+
+/// A page may be mapped by several at once: what is known of one of them says nothing of the others.
+#[test]
+fn each_of_several_pins_of_a_page_has_a_state_of_its_own_and_ends_alone() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let machine = &board.machine;
+    let [own, other] = [(); 2].map(|()| toy_domain(&board.mmu, DomainKind::Lazy));
+    let memory = DmaMemory::allocate(machine.memory(), PAGE_SIZE).unwrap();
+    let pin = |domain| {
+        let path = AccessPath::Domain(Arc::downgrade(domain));
+        PagePin::new(&memory, &PinOwner::new(&machine.system, &"1000.lab".into(), path))
+    };
+    let pending = |domain| memory.record().pending(Some(domain)).len();
+    let end = |pin: PagePin, domain| {
+        let left = release_all(machine, Vec::from([pin]), &Unreachable::flushed(Gather::new().confirm(), domain));
+        assert!(left.is_empty());
+    };
+    let (first, second, third) = (pin(&own), pin(&other), pin(&own));
+    assert_eq!((pending(&own), pending(&other)), (3, 3));
+    first.set(PinState::Queued);
+    assert_eq!((pending(&own), pending(&other)), (2, 3), "only its own domain may map it again");
+    third.set(PinState::Queued);
+    assert_eq!((pending(&own), pending(&other)), (1, 3));
+    end(second, &other);
+    assert_eq!((pending(&own), pending(&other)), (0, 2), "the other domain's ended, and no other one");
+    end(first, &own);
+    assert!(memory.record().is_pinned());
+    assert_eq!(pending(&other), 1);
+    end(third, &own);
+    assert!(!memory.record().is_pinned());
 }
 
 #[test]

@@ -72,6 +72,7 @@ fn an_error_at_any_step_returns_the_buffer() {
             *env.fail_at.lock().unwrap() = Some(at);
             let refused = dev.dma().map(buffer, Direction::ToDevice).unwrap_err();
             assert_eq!(refused.error, DmaError::Injected(point));
+            assert_eq!(alloc::format!("{refused}"), alloc::format!("{}", refused.error), "it says what its error says");
             buffer = refused.returned;
         }
         *env.fail_at.lock().unwrap() = None;
