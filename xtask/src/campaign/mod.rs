@@ -52,6 +52,9 @@ pub(crate) struct Args {
     /// Leave out the tests of whole systems, which take a minute and more a mutant
     #[arg(long)]
     unit: bool,
+    /// Try what the gate tries: some mutants of the lines that differ from the commit before, or from the one that MUTANTS_BASE names
+    #[arg(long, exclusive = true)]
+    changed: bool,
     /// Print the results so far, and try none
     #[arg(long, conflicts_with_all = ["fresh", "again", "seconds"])]
     report: bool,
@@ -79,6 +82,9 @@ fn shard(text: &str) -> Result<(usize, usize), String> {
 
 /// Runs the campaign, or goes on with it. Fails when a mutant is missed.
 pub(crate) fn run(args: &Args) -> Outcome {
+    if args.changed {
+        return changed();
+    }
     let path = target().join(FOLDER).join("results.tsv");
     if args.report {
         let results = Results::read(path)?;
