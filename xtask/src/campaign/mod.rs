@@ -52,7 +52,7 @@ pub(crate) struct Args {
     /// Leave out the tests of whole systems, which take a minute and more a mutant
     #[arg(long)]
     unit: bool,
-    /// Try what the gate tries: some mutants of the lines that differ from the commit before, or from the one that MUTANTS_BASE names
+    /// Try what the gate tries: some mutants of the lines that differ from the commit before, or from `MUTANTS_BASE`
     #[arg(long, exclusive = true)]
     changed: bool,
     /// Print the results so far, and try none

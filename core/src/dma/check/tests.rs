@@ -119,6 +119,15 @@ macro_rules! cases {
     };
 }
 
+/// One mistake is one report: what follows from it is not told as well.
+#[test]
+fn a_list_that_is_unmapped_as_another_kind_has_no_count_to_differ() {
+    let found = run([map(list()), unmap(Record { kind: Kind::Resource, count: 2, ..list() })]);
+    assert_eq!(checks(&found), [Check::KindDiffers], "{found:#?}");
+    let found = run([map(single()), unmap(with(|r| (r.kind, r.count) = (Kind::Scatter, 2)))]);
+    assert_eq!(checks(&found), [Check::KindDiffers], "{found:#?}");
+}
+
 fn overlapping(n: u64) -> impl Iterator<Item = Op> {
     (0..n).map(|i| map(with(|r| (r.addr, r.attrs) = (DeviceAddr(i << 20), Attrs::SKIP_CPU_SYNC))))
 }

@@ -459,7 +459,9 @@ fn kept_pages_are_those_of_everybody_who_keeps_some_and_of_nobody_else() {
     let board = TestBoard::translated(DomainKind::Strict);
     let domain = toy_domain(&board.mmu, DomainKind::Strict);
     let keepers = [1, 2, 4].map(|pages| Arc::new(AtomicU64::new(pages)));
-    keepers.iter().for_each(|keeper| domain.add_keeper(keeper));
+    for keeper in &keepers {
+        domain.add_keeper(keeper);
+    }
     assert_eq!(domain.kept_pages(), 7);
     domain.remove_keeper(&keepers[1]);
     domain.remove_keeper(&keepers[1]);

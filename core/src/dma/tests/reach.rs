@@ -8,6 +8,7 @@ use crate::addr::{DeviceAddr, PhysAddr};
 use crate::device::DmaRange;
 use crate::dma::{Attrs, Direction, DmaError};
 use crate::driver::{ProbeError, Quiesced};
+use crate::env::Caching;
 use crate::instrument::FaultPoint;
 use crate::iommu::DomainKind;
 
@@ -40,6 +41,36 @@ fn a_bounced_buffer_keeps_the_bytes_that_the_device_does_not_write() {
             assert!(mapped.is_bounced());
             let back = mapped.unmap()?;
             assert!(back.as_slice().iter().all(|b| *b == 0xaa), "{direction:?}");
+        }
+        Ok(Vec::new())
+    });
+}
+
+/// The copy has the range where the buffer has it, so that what is in one page stays in one page, and each byte is that byte.
+#[test]
+fn a_range_in_the_middle_of_a_buffer_is_bounced_byte_by_byte() {
+    use crate::mem::access::{read_bytes, write_bytes};
+    let board = TestBoard::direct();
+    let ram = Arc::clone(&board.ram).dynamic();
+    board.run(move |dev| {
+        for (range, direction) in [(128..384, Direction::Bidirectional), (4096..8192, Direction::Bidirectional)] {
+            let mut high = dev.state.system().dma_buffer(8192)?;
+            for (at, byte) in high.as_mut_slice().iter_mut().enumerate() {
+                *byte = (at % 251) as u8;
+            }
+            let before = high.as_slice().to_vec();
+            let mapped = dev.dma().map_range(high, range.clone(), direction, Attrs::empty())?;
+            assert!(mapped.is_bounced());
+            let at = PhysAddr(mapped.device_addr().0);
+            let (first, last) = (range.start as usize, range.end as usize);
+            let mut seen = alloc::vec![0; last - first];
+            read_bytes(&*ram, at, &mut seen, Caching::Uncached).unwrap();
+            assert_eq!(seen, before[first..last], "the device reads {range:?}");
+            let answer: Vec<u8> = seen.iter().map(|byte| !byte).collect();
+            write_bytes(&*ram, at, &answer, Caching::Uncached).unwrap();
+            let back = mapped.unmap()?;
+            assert_eq!(back.as_slice()[first..last], answer, "the device has written {range:?}");
+            assert_eq!((&back.as_slice()[..first], &back.as_slice()[last..]), (&before[..first], &before[last..]));
         }
         Ok(Vec::new())
     });
