@@ -177,7 +177,8 @@ fn program() -> Result<PathBuf, Trouble> {
         Cargo::new("install --quiet --locked --force --debug")
             .env("CARGO_PROFILE_DEV_DEBUG", "0")
             .args(&[name, "--version", version, "--root", &home])
-            .run()?;
+            .run()
+            .map_err(|trouble| Trouble::Skipped(format!("{name} cannot be installed: {}", trouble.why())))?;
     }
     Ok(program)
 }
