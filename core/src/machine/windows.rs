@@ -352,3 +352,52 @@ fn an_absent_supplier_is_ignored_only_under_the_policy_for_it() {
         assert_eq!((ignored == 1, reported, bound(&machine).len() == 1), (without, without, without), "P10");
     }
 }
+
+/// Driver of what firmware describes below a clock.
+struct OutputDriver;
+
+impl Driver for OutputDriver {
+    const NAME: &'static str = "output";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,output")];
+    type Data<'b> = ();
+
+    fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
+        Ok(())
+    }
+
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
+    }
+}
+
+/// P6: the device above stands for the subnode until it is a device of its own; those that are not bound yet then wait for that one.
+#[test]
+fn a_consumer_waits_for_a_subnode_of_its_supplier_that_becomes_a_device() {
+    let machine = FakeEnv::new().machine(Policy::default());
+    machine.register(ClockDriver(Arc::default()));
+    let (node, target) = machine.with_nodes(|n| (n.find_or_add("/clock"), n.find_or_add("/clock/output")));
+    let mut clock = DeviceDesc::new("clock");
+    clock.node = Some(node);
+    clock.compatible.push("acme,clock".into());
+    machine.add_device(clock).unwrap();
+    let mut observer = DeviceDesc::new("observer");
+    observer.compatible.push("acme,observer".into());
+    let property = "acme,reference".into();
+    observer.suppliers.push(Supplier { node, target, kind: SupplierKind::Other, property, args: Vec::new() });
+    machine.add_device(observer).unwrap();
+    machine.settle();
+    let mut output = DeviceDesc::new("output");
+    (output.node, output.parent) = (Some(target), Some(node));
+    output.compatible.push("acme,output".into());
+    machine.add_device(output).unwrap();
+    machine.register(Observer { observe: Arc::new(|| {}), fails: false });
+    machine.settle();
+    let bound = |name| machine.device(name).unwrap().driver().is_some();
+    assert_eq!((bound("clock"), bound("observer")), (true, false), "its supplier has no driver yet");
+    machine.register(OutputDriver);
+    machine.settle();
+    assert_eq!((bound("output"), bound("observer")), (true, true));
+    // Now it goes first.
+    machine.unregister("output");
+    assert!(!bound("observer"), "P6");
+}
