@@ -17,7 +17,7 @@ use bindery::env::{
 };
 use bindery::iommu::pgtable::{BLOCK_SIZES, Config, Lpae64, PageTable, TablePages};
 use bindery::iommu::{
-    DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
+    DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, Lease, MapError, Prot, StreamId, Translation,
 };
 use bindery::mem::{BuddyAllocator, OutOfMemory, PageAllocator, PageRequest, PageRun};
 
@@ -279,6 +279,14 @@ impl Translation for MemoryDomain {
 
     fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
         self.table.lock().unmap(iova, len, gather)
+    }
+
+    fn lease(&self, iova: DeviceAddr, len: u64) -> Option<Lease> {
+        self.table.lock().lease(iova, len)
+    }
+
+    fn end_lease(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<bool, MapError> {
+        self.table.lock().end_lease(iova, len, gather)
     }
 
     fn flush(&self, _: &mut Gather) -> Result<(), IommuError> {

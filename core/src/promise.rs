@@ -65,10 +65,38 @@ const MAX_KEPT: usize = 64;
 #[derive(Default, Debug)]
 pub(crate) struct CheckTally {
     counts: [u32; Promise::COUNT],
+    /// By [`Checks`].
+    sets: [u32; 2],
 }
 
 impl CheckTally {
     const MOST: u32 = 4096;
+}
+
+/// Checks that are always made together, and counted as one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Checks {
+    /// Of a map by a lease.
+    Map,
+    /// Of an unmap by a lease.
+    Unmap,
+}
+
+impl Checks {
+    const ALL: [Self; 2] = [Self::Map, Self::Unmap];
+
+    /// How often it checks each promise.
+    const fn each(self) -> &'static [(Promise, u32)] {
+        match self {
+            Self::Map => &[(Promise::MatchingBackend, 1)],
+            Self::Unmap => &[
+                (Promise::MatchingBackend, 1),
+                // The table is looked at, and the proof.
+                (Promise::UnreachableBeforeFree, 2),
+                (Promise::QuiescedFirst, 1),
+            ],
+        }
+    }
 }
 
 /// Counters of checks, and the recorded violations.
@@ -100,12 +128,57 @@ impl Promises {
     ) {
         let count = &mut tally.counts[promise as usize];
         *count += 1;
+        if *count >= CheckTally::MOST {
+            self.publish(tally);
+        }
+        if !holds {
+            self.record(promise, detail);
+        }
+    }
+
+    /// As [`check_in`](Self::check_in), of a check that stands for `times` of them.
+    #[inline]
+    pub(crate) fn check_times(
+        &self,
+        tally: &mut CheckTally,
+        promise: Promise,
+        times: u32,
+        holds: bool,
+        detail: impl FnOnce() -> String,
+    ) {
+        tally.counts[promise as usize] += times.saturating_sub(1);
+        if tally.counts[promise as usize] >= CheckTally::MOST - 1 {
+            self.publish(tally);
+        }
+        self.check_in(tally, promise, holds, detail);
+    }
+
+    /// Counts a set of checks in `tally`, of which `holds` tells whether the last one, of `promise`, holds. The others are
+    /// [reported](Self::report) by the caller if they do not.
+    #[expect(clippy::inline_always, reason = "a call costs as much as what it does")]
+    #[inline(always)]
+    pub(crate) fn check_set(
+        &self,
+        tally: &mut CheckTally,
+        set: Checks,
+        holds: bool,
+        promise: Promise,
+        detail: impl FnOnce() -> String,
+    ) {
+        let count = &mut tally.sets[set as usize];
+        *count += 1;
         if *count == CheckTally::MOST {
             self.publish(tally);
         }
         if !holds {
             self.record(promise, detail);
         }
+    }
+
+    /// Records a violation of a check that is counted as one of a set.
+    #[cold]
+    pub(crate) fn report(&self, promise: Promise, detail: impl FnOnce() -> String) {
+        self.record(promise, detail);
     }
 
     #[cold]
@@ -120,6 +193,12 @@ impl Promises {
     /// Adds the checks that `tally` has counted, and starts it again.
     #[cold]
     pub(crate) fn publish(&self, tally: &mut CheckTally) {
+        for set in Checks::ALL {
+            let made = core::mem::take(&mut tally.sets[set as usize]);
+            for (promise, times) in set.each() {
+                tally.counts[*promise as usize] += made * times;
+            }
+        }
         let shared = self.checked.here();
         for (count, own) in shared.iter().zip(&mut tally.counts) {
             if *own != 0 {

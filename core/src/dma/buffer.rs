@@ -198,7 +198,8 @@ impl DmaBuffer {
     }
 
     /// Transfers ownership to the device.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "a call costs as much as what it does")]
+    #[inline(always)]
     pub(super) fn into_device_owned(mut self) -> DeviceOwned {
         self.write_back();
         DeviceOwned { memory: self.memory }

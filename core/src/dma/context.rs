@@ -207,6 +207,12 @@ impl DmaContext {
         if self.quarantine.is_clear() { Ok(()) } else { self.admit_held() }
     }
 
+    /// True when [`admit`](Self::admit) admits without a closer look.
+    #[inline]
+    pub(super) fn is_admitted(&self) -> bool {
+        !self.windows_unreadable && self.quarantine.is_clear()
+    }
+
     #[cold]
     fn admit_held(&self) -> Result<(), DmaError> {
         match self.machine.quarantine_table().bytes_of(&self.device) {

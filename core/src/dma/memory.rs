@@ -5,11 +5,12 @@ use core::fmt;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::DmaError;
 use super::buffer::BufferCopy;
+use super::mapping::SyncFor;
 use super::pin::PageRecord;
+use super::{DMA_ALIGN, Direction, DmaError};
 use crate::addr::{PhysAddr, pages};
-use crate::env::{Caching, Memory};
+use crate::env::{CacheOp, Caching, Memory};
 use crate::iommu::Domain;
 use crate::mem::access::{RamWindow, fill_zero, read_bytes, write_bytes};
 use crate::mem::{PageRequest, PageRun, PhysMemory};
@@ -150,6 +151,18 @@ impl DmaMemory {
     #[inline]
     pub(super) fn record(&self) -> &PageRecord {
         &self.record
+    }
+
+    /// Makes all usable bytes visible to the next owner, without a bounce slot.
+    #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
+    #[inline(always)]
+    pub(super) fn sync_whole(&self, coherent: bool, direction: Direction, to: SyncFor) {
+        if coherent || (to == SyncFor::Cpu && !direction.device_writes()) {
+            return;
+        }
+        // As for a part of a buffer: dirty lines are cleaned before the device writes as well.
+        let op = if to == SyncFor::Cpu { CacheOp::Invalidate } else { CacheOp::Clean };
+        self.window.memory().cache(op, self.phys(), self.len.next_multiple_of(DMA_ALIGN));
     }
 
     /// True when it is RAM of the machine that `memory` belongs to.

@@ -20,7 +20,7 @@ use crate::driver::Quiesced;
 use crate::iommu::{Domain, Flushed};
 use crate::promise::Promise;
 use crate::sync::SpinLock;
-use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crate::system::System;
 
 /// Path by which a device reaches pages.
@@ -48,6 +48,13 @@ impl PinOwner {
         Arc::new(Self { machine, device, path, holder })
     }
 
+    /// True when the confirmed flush of `domain` is a proof for its pins.
+    #[inline]
+    pub(super) fn is_covered(&self, _: &Flushed, domain: &Arc<Domain>) -> bool {
+        self.uses(domain)
+    }
+
+    #[inline]
     fn uses(&self, domain: &Arc<Domain>) -> bool {
         matches!(&self.path, AccessPath::Domain(own) if core::ptr::eq(own.as_ptr(), Arc::as_ptr(domain)))
     }
@@ -85,6 +92,9 @@ pub(super) struct PageRecord {
     count: AtomicUsize,
     /// Mapped in a slot of an arena, which owns the pages, and is the pin as long as it lasts.
     in_slot: AtomicBool,
+    /// Number of the flush queue that has a pin of the pages, and address of that pin's owner: where one is, another one would end with
+    /// the same flush. Written by the owner of the pages alone, one call after the other.
+    queued: (AtomicU64, AtomicUsize),
     pins: SpinLock<Pins>,
 }
 
@@ -107,6 +117,26 @@ impl PageRecord {
     #[inline]
     pub(super) fn set_in_slot(&self, is: bool) {
         self.in_slot.store(is, Ordering::Release);
+    }
+
+    /// True when flush queue number `batch` (not 0) has a pin of `by`, if it is still being filled.
+    #[inline]
+    pub(super) fn is_queued_in(&self, batch: u64, by: &Arc<PinOwner>) -> bool {
+        self.queued.0.load(Ordering::Relaxed) == batch
+            && self.queued.1.load(Ordering::Relaxed) == Arc::as_ptr(by).addr()
+    }
+
+    /// Records that flush queue number `batch` has a pin of `by`.
+    #[inline]
+    pub(super) fn set_queued_in(&self, batch: u64, by: &Arc<PinOwner>) {
+        self.queued.0.store(batch, Ordering::Relaxed);
+        self.queued.1.store(Arc::as_ptr(by).addr(), Ordering::Relaxed);
+    }
+
+    /// Number of pins.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
     }
 
     fn add(&self, by: &Arc<PinOwner>, state: PinState) -> u64 {
@@ -271,7 +301,7 @@ pub(crate) struct Unreachable(ProofOf);
 #[derive(Debug)]
 enum ProofOf {
     /// The hardware caches nothing that was unmapped in this domain. Never dereferenced.
-    Flushed(*const Domain),
+    Flushed(Flushed, *const Domain),
     /// This device does no DMA.
     Quiesced(Arc<str>),
     /// This device does no DMA, and no stream is attached to the domain any more, whatever the hardware still caches of
@@ -282,8 +312,8 @@ enum ProofOf {
 impl Unreachable {
     /// Proof by a confirmed flush of `domain`.
     #[inline]
-    pub(crate) fn flushed(_: Flushed, domain: &Arc<Domain>) -> Self {
-        Self(ProofOf::Flushed(Arc::as_ptr(domain)))
+    pub(crate) fn flushed(flushed: Flushed, domain: &Arc<Domain>) -> Self {
+        Self(ProofOf::Flushed(flushed, Arc::as_ptr(domain)))
     }
 
     /// Proof by a quiesced `device`.
@@ -297,6 +327,14 @@ impl Unreachable {
         domain.is_detached().then(|| Self(ProofOf::Detached(Arc::clone(device), Arc::as_ptr(domain))))
     }
 
+    /// The confirmation of a flush, if it is one.
+    pub(crate) fn into_flushed(self) -> Option<Flushed> {
+        match self.0 {
+            ProofOf::Flushed(flushed, _) => Some(flushed),
+            ProofOf::Quiesced(_) | ProofOf::Detached(..) => None,
+        }
+    }
+
     /// True when the hardware has confirmed it.
     fn is_confirmed(&self) -> bool {
         !matches!(self.0, ProofOf::Detached(..))
@@ -308,7 +346,7 @@ impl Unreachable {
             (ProofOf::Detached(device, domain), AccessPath::Domain(own)) => {
                 *device == by.device && core::ptr::eq(own.as_ptr(), *domain)
             }
-            (ProofOf::Flushed(domain), AccessPath::Domain(own)) => core::ptr::eq(own.as_ptr(), *domain),
+            (ProofOf::Flushed(_, domain), AccessPath::Domain(own)) => core::ptr::eq(own.as_ptr(), *domain),
             (ProofOf::Quiesced(device), AccessPath::Direct) => *device == by.device,
             _ => false,
         }

@@ -110,7 +110,7 @@ pub struct Domain {
     kind: DomainKind,
     ops: Arc<dyn Translation>,
     /// The same, if it is over IOMMUs of a group: maps and unmaps pass it by while there is one.
-    multi: Option<Arc<MultiIommu>>,
+    pub(super) multi: Option<Arc<MultiIommu>>,
     iova: IovaSpace,
     /// Allocated pages that each of those who keep some for later does not use. A leaf lock.
     kept: SpinLock<Vec<Arc<AtomicU64>>>,
@@ -121,6 +121,8 @@ pub struct Domain {
     pub(super) queue: SpinLock<Option<Queue>>,
     /// Time at which the oldest entry of the queue is due, in nanoseconds. A hint, to be read without the lock.
     pub(super) queue_due: AtomicU64,
+    /// Number of the queue, 0 for none: a hint.
+    pub(super) queue_batch: AtomicU64,
     /// Unmaps that no flush has confirmed yet. Held while the owner of an unmanaged domain maps, so that it cannot map
     /// over such a range; otherwise the lock is a leaf.
     pub(super) unconfirmed: UnconfirmedList,
@@ -172,6 +174,7 @@ impl Domain {
             history: SpinLock::default(),
             queue: SpinLock::new(None),
             queue_due: AtomicU64::new(u64::MAX),
+            queue_batch: AtomicU64::new(0),
             unconfirmed: UnconfirmedList::default(),
             label,
             no_flush_before: AtomicU64::new(0),
@@ -367,7 +370,7 @@ impl Domain {
             self.check_reuse(machine, range);
         }
         let mapped = self.direct().map(range.iova, phys, range.len, prot);
-        mapped.map_err(|error| FailedMap { error, done: 0, len: range.len })?;
+        mapped.map_err(|error| FailedMap::of(error, range.len))?;
         if machine.tracks_mappings() {
             self.record_mapped(range, device, kind);
         }
@@ -376,7 +379,7 @@ impl Domain {
 
     /// P2: what is mapped anew does not wait for its flush.
     #[cold]
-    fn check_reuse(&self, machine: &System, new: Range) {
+    pub(super) fn check_reuse(&self, machine: &System, new: Range) {
         if self.kind == DomainKind::Lazy {
             let waits = self.queue.lock().as_ref().is_some_and(|q| q.ranges.iter().any(|r| r.overlaps(new)));
             machine.promises.check(Promise::UnreachableBeforeFree, !waits, || {
@@ -386,7 +389,7 @@ impl Domain {
     }
 
     #[cold]
-    fn record_mapped(&self, range: Range, device: &Arc<str>, kind: &'static str) {
+    pub(super) fn record_mapped(&self, range: Range, device: &Arc<str>, kind: &'static str) {
         let mapping = Mapping { len: range.len, device: Arc::clone(device), kind };
         self.history.lock().live.insert(range.iova, mapping);
     }
@@ -521,6 +524,17 @@ pub(crate) struct FailedMap {
     done: u64,
     /// Bytes of the run.
     len: u64,
+}
+
+impl FailedMap {
+    /// `error` of a run of `len` bytes, before which nothing was mapped.
+    pub(super) fn of(error: MapError, len: u64) -> Self {
+        Self { error, done: 0, len }
+    }
+
+    pub(crate) fn error(&self) -> MapError {
+        self.error
+    }
 }
 
 /// Error of [`Domain::map_list`].

@@ -1,6 +1,7 @@
 //! Flush queue of a lazy domain: unmaps that are confirmed together, and their pins.
 
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
 use super::Gather;
@@ -19,12 +20,18 @@ pub(super) struct Queue {
     pub(super) ranges: Vec<Range>,
     /// Pins of the unmapped memory.
     pub(super) pins: PagePins,
+    /// Its number, of all queues of the program.
+    pub(super) batch: u64,
     oldest: Instant,
 }
 
+/// Numbers of queues, from 1 on.
+static BATCHES: AtomicU64 = AtomicU64::new(1);
+
 impl Queue {
     pub(super) fn new(now: Instant) -> Self {
-        Self { gather: Gather::new(), ranges: Vec::new(), pins: PagePins::new(), oldest: now }
+        let batch = BATCHES.fetch_add(1, Ordering::Relaxed);
+        Self { gather: Gather::new(), ranges: Vec::new(), pins: PagePins::new(), batch, oldest: now }
     }
 
     pub(super) fn add(&mut self, range: Range, gather: Gather, pins: PagePins) {

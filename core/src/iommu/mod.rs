@@ -10,6 +10,7 @@ mod group;
 mod iova;
 mod join;
 mod lazy;
+mod lease;
 mod multi_iommu;
 mod owner;
 pub mod pgtable;
@@ -23,7 +24,8 @@ mod unmap;
 pub use crate::error::{GroupError, Owner};
 pub(crate) use crate::translation::Flushed;
 pub use crate::translation::{
-    DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation, map_each_run,
+    DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, Lease, MapError, Prot, StreamId, Translation,
+    map_each_run,
 };
 pub(crate) use attach::{attach, claim, hold, is_behind_iommu};
 pub use domain::{Domain, FaultReport};

@@ -126,6 +126,11 @@ impl MultiIommu {
         (!self.several.load(Ordering::Acquire)).then(|| &*self.first.ops)
     }
 
+    /// The first share, whether others have joined it or not.
+    pub(super) fn first(&self) -> &dyn Translation {
+        &*self.first.ops
+    }
+
     fn is_present(&self, id: PartId) -> bool {
         self.list().iter().any(|p| p.id == id && !p.removed)
     }

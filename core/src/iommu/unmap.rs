@@ -227,8 +227,8 @@ impl Domain {
         self.flush_at(machine, gather, machine.env().now())
     }
 
-    /// As [`flush`](Self::flush), begun now. Here and in [`flush_with_earlier`](Self::flush_with_earlier) the confirmation of the
-    /// hardware becomes a proof, and nowhere else.
+    /// As [`flush`](Self::flush), begun now. Here, in [`flush_with_earlier`](Self::flush_with_earlier) and in
+    /// [`invalidate_in_place`](Self::invalidate_in_place) the confirmation of the hardware becomes a proof, and nowhere else.
     #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
     #[inline(always)]
     fn flush_at(
@@ -291,7 +291,7 @@ impl Domain {
 
     /// Records that a flush that began at `begun` was not confirmed: if it has waited, single unmaps do not for a while.
     #[cold]
-    fn not_confirmed(&self, machine: &System, begun: Instant) {
+    pub(super) fn not_confirmed(&self, machine: &System, begun: Instant) {
         let now = machine.env().now();
         if now > begun {
             self.no_flush_before.store((now + RETRY_DELAY).0, Ordering::Relaxed);
@@ -332,21 +332,44 @@ impl Domain {
 
     /// Queues an unmap, with pins that are [queued](PinState::Queued). True when the queue is due.
     pub(crate) fn enqueue(self: &Arc<Self>, machine: &System, range: Range, gather: Gather, pins: PagePins) -> bool {
+        self.enqueue_in(machine, range, gather, pins, None).is_ok_and(|(_, due)| due)
+    }
+
+    /// Number of the queue that is being filled; 0 for none. A hint.
+    #[inline]
+    pub(crate) fn batch(&self) -> u64 {
+        self.queue_batch.load(Ordering::Relaxed)
+    }
+
+    /// As [`enqueue`](Self::enqueue), in queue number `batch` alone if one is named. Returns the number of the queue, and whether it is
+    /// due; on the error, what was not queued.
+    pub(crate) fn enqueue_in(
+        self: &Arc<Self>,
+        machine: &System,
+        range: Range,
+        gather: Gather,
+        pins: PagePins,
+        batch: Option<u64>,
+    ) -> Result<(u64, bool), Gather> {
         let now = machine.env().now();
-        let (begun, due) = {
+        let (begun, batch, due) = {
             let mut slot = self.queue.lock();
+            if batch.is_some_and(|batch| slot.as_ref().is_none_or(|queue| queue.batch != batch)) {
+                return Err(gather);
+            }
             let begun = slot.is_none();
             let queue = slot.get_or_insert_with(|| Queue::new(now));
             queue.add(range, gather, pins);
             if begun {
                 self.queue_due.store((now + QUEUE_TIME).0, Ordering::Relaxed);
+                self.queue_batch.store(queue.batch, Ordering::Relaxed);
             }
-            (begun, queue.is_due(now))
+            (begun, queue.batch, queue.is_due(now))
         };
         if begun {
             machine.timers().confirm(now + QUEUE_TIME, self);
         }
-        due
+        Ok((batch, due))
     }
 
     /// Flushes the queue when its oldest entry is due, which is seen without its lock; a timer does it if nobody calls this.
@@ -422,6 +445,7 @@ impl Domain {
     fn take_queue(&self) -> Option<Queue> {
         let mut queue = self.queue.lock();
         self.queue_due.store(u64::MAX, Ordering::Relaxed);
+        self.queue_batch.store(0, Ordering::Relaxed);
         queue.take()
     }
 

@@ -150,6 +150,16 @@ impl Gather {
         }
     }
 
+    /// As [`confirm`](Self::confirm), of what was gathered until now.
+    #[expect(clippy::inline_always, reason = "a call costs as much as what it does")]
+    #[inline(always)]
+    pub(crate) fn confirm_in_place(&mut self) -> Flushed {
+        if self.rest.is_some() {
+            core::mem::take(self).free_tables();
+        }
+        Flushed(())
+    }
+
     /// Frees the table pages and makes the proof. The caller has the hardware's confirmation.
     #[inline]
     pub(crate) fn confirm(self) -> Flushed {

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::any::Any;
 use core::fmt;
 
-use super::Gather;
+use super::{Gather, Lease};
 use crate::addr::{DeviceAddr, PhysAddr};
 
 /// Number by which an IOMMU identifies a bus master: a uTLB number, a stream ID, a requester ID.
@@ -350,6 +350,26 @@ pub trait Translation: Send + Sync + Any {
     fn remove(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<bool, MapError> {
         self.unmap(iova, len, gather)?;
         Ok(self.resolve(iova).is_none())
+    }
+
+    /// Leases the entries of `len` bytes at `iova` to the caller, who maps and unmaps there without the lock of the table from then on.
+    /// `None` from an implementer whose entries nobody else can write, or when the range does not lie in one table of the last
+    /// level, is in use, or needs a table that cannot be made: the caller maps as usual then.
+    /// [`PageTable::lease`](crate::iommu::pgtable::PageTable::lease) does it.
+    fn lease(&self, iova: DeviceAddr, len: u64) -> Option<Lease> {
+        let _ = (iova, len);
+        None
+    }
+
+    /// Ends the [lease](Self::lease) of `len` bytes at `iova`, which the caller does not use any more. What is mapped there is unmapped
+    /// and added to `gather`, as are tables that become empty. False when the first page is still translated (P2).
+    ///
+    /// # Errors
+    ///
+    /// [`MapError::Missing`] when that range is not leased.
+    fn end_lease(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<bool, MapError> {
+        let _ = (len, gather);
+        Err(MapError::Missing(iova))
     }
 
     /// Invalidates what was gathered and waits for the hardware to confirm. `Ok` is the hardware's confirmation of this

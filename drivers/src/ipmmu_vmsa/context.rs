@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::env::IoError;
 use bindery::iommu::pgtable::{BLOCK_SIZES, Config, Lpae32, PageTable, TableFrames};
-use bindery::iommu::{DomainKind, Gather, IommuError, MapError, Prot, Translation};
+use bindery::iommu::{DomainKind, Gather, IommuError, Lease, MapError, Prot, Translation};
 use bindery::sync::SpinLock;
 use bindery::sync::atomic::AtomicBool;
 
@@ -196,6 +196,15 @@ impl Translation for Context {
 
     fn remove(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<bool, MapError> {
         self.state.lock().tables().ok_or(MapError::Revoked)?.root.remove(iova, len, gather)
+    }
+
+    fn lease(&self, iova: DeviceAddr, len: u64) -> Option<Lease> {
+        let mut state = self.state.lock();
+        state.tables().filter(|_| self.leaf.is_some())?.root.lease(iova, len)
+    }
+
+    fn end_lease(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<bool, MapError> {
+        self.state.lock().tables().ok_or(MapError::Revoked)?.root.end_lease(iova, len, gather)
     }
 
     fn flush(&self, gather: &mut Gather) -> Result<(), IommuError> {

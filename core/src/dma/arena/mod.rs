@@ -1,5 +1,7 @@
 //! Mapping arenas: streaming mappings of one queue, without a lock or an allocation for each.
 
+mod again;
+mod element;
 mod shared;
 mod slots;
 mod unmap;
@@ -10,13 +12,13 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
+use self::element::{Element, How};
 use self::shared::ArenaEntry;
 pub(in crate::dma) use self::shared::{Shared, Span};
 #[cfg(not(all(test, loom)))]
 use self::slots::Slots;
 #[cfg(all(test, loom))]
 pub(in crate::dma) use self::slots::Slots;
-use self::slots::{Element, How};
 use super::backend::Backend;
 use super::check::Op;
 use super::mapping::{SyncFor, page_span};
@@ -26,7 +28,7 @@ use super::{Attrs, Direction, Dma, DmaBuffer, DmaContext, DmaError, Kind, Refuse
 use crate::addr::{DeviceAddr, PAGE_SHIFT, PAGE_SIZE, pages};
 use crate::binding::{Bound, EntryId};
 use crate::instrument::FaultPoint;
-use crate::iommu::{DomainKind, MapListError};
+use crate::iommu::{DomainKind, Lease, MapListError};
 use crate::lifecycle::Quiesced;
 
 /// Most slots of an arena.
@@ -108,7 +110,7 @@ impl<'s> Dma<'s> {
         let state = context.machine.dma_state();
         let shared = Shared::new(&context, slots);
         shared.register();
-        let own = Box::new(Slots::new(state.number_arena(), slots));
+        let own = Box::new(Slots::new(state.number_arena(), slots, again::usual_domain(&context)));
         let entry = self.dev.state.push_reserved(reservation, self.dev.tag, ArenaEntry(Arc::clone(&shared)));
         Ok(Arena { slots: Some(own), shared, entry, dev: self.dev })
     }
@@ -121,6 +123,13 @@ impl Arena<'_> {
     ///
     /// As [`map_range`](Self::map_range).
     pub fn map(&mut self, buffer: DmaBuffer, direction: Direction) -> Result<ArenaSlot, Refused<DmaBuffer>> {
+        match self.map_again(buffer, direction) {
+            Ok(slot) => Ok(slot),
+            Err(buffer) => self.map_whole(buffer, direction),
+        }
+    }
+
+    fn map_whole(&mut self, buffer: DmaBuffer, direction: Direction) -> Result<ArenaSlot, Refused<DmaBuffer>> {
         let range = 0..buffer.len();
         self.map_range(buffer, range, direction, Attrs::empty())
     }
@@ -193,7 +202,14 @@ impl Arena<'_> {
         direction: Direction,
         attrs: Attrs,
     ) -> Result<ArenaSlot, DmaError> {
-        let how = How { kind: Kind::Scatter, direction, attrs };
+        match self.map_list_again(list, direction, attrs) {
+            Some(slot) => Ok(slot),
+            None => self.map_list(list, How { kind: Kind::Scatter, direction, attrs }),
+        }
+    }
+
+    fn map_list(&mut self, list: &mut Vec<DmaBuffer>, how: How) -> Result<ArenaSlot, DmaError> {
+        let direction = how.direction;
         let (slots, shared) = self.admit()?;
         if list.is_empty() {
             return Err(DmaError::BadSize(0));
@@ -224,7 +240,10 @@ impl Arena<'_> {
                 let runs = list.iter().map(|b| (b.phys(), pages(b.len()) * PAGE_SIZE));
                 let pins = &mut || list.iter().map(|b| PagePin::new(b.memory(), &context.pin_owner)).collect();
                 let (device, prot) = ((&context.device, how.kind.name()), context.prot(direction));
-                let map = |at| domain.map_runs(&context.machine, device, at, runs, prot);
+                let map = |at, lease: Option<&mut Lease>| match lease {
+                    Some(lease) => domain.map_runs_leased(&context.machine, device, at, lease, runs, prot),
+                    None => domain.map_runs(&context.machine, device, at, runs, prot),
+                };
                 match slots.place(shared, domain, total, map, pins) {
                     Ok((index, span)) => {
                         let mut at = span.mapped().iova;
@@ -333,6 +352,7 @@ impl Arena<'_> {
         // By this call the driver states that the device does not use it any more.
         let stopped = Quiesced::stopped();
         let unmapped = match &shared.context.backend {
+            Backend::Translated(domain) if slots.is_usual(index) => slots.unmap_again(shared, domain, index),
             Backend::Translated(domain) if domain.kind() != DomainKind::Lazy => slots.unmap_one(shared, domain, index),
             _ => slots.unmap_other(shared, slot, &stopped),
         };
@@ -417,7 +437,10 @@ fn place<'s>(
     };
     let (phys, bytes, offset) = page_span(buffer.phys(), range);
     let (device, prot) = ((&context.device, how.kind.name()), context.prot(how.direction));
-    let map = |at| domain.map_run(&context.machine, device, at, phys, prot);
+    let map = |at, lease: Option<&mut Lease>| match lease {
+        Some(lease) => domain.map_leased(&context.machine, device, at, lease, (phys, prot)),
+        None => domain.map_run(&context.machine, device, at, phys, prot),
+    };
     let pins = &mut || PagePins::from_iter([PagePin::new(buffer.memory(), &context.pin_owner)]);
     match slots.place(shared, domain, bytes >> PAGE_SHIFT, map, pins) {
         Ok((index, span)) => Ok(((index, span), span.mapped().iova + offset, None)),

@@ -11,12 +11,13 @@ use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::binding::{Entry, ResourceKind, UnwindCtx};
 use crate::dma::{DmaContext, PagePins};
 use crate::event::Outcome;
-use crate::iommu::{Gather, Range, UnmapError};
+use crate::iommu::{Domain, Gather, Range, UnmapError};
 use crate::sync::SpinLock;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::system::System;
 
 /// Device addresses of one slot. The arena's owner alone writes them, by plain stores; others read them once it has ended.
-#[derive(Default)]
+#[derive(Default, Debug)]
 pub(in crate::dma) struct Span {
     /// Number of the mapping, in order of acquisition; 0 while nothing is mapped.
     number: AtomicU64,
@@ -25,6 +26,8 @@ pub(in crate::dma) struct Span {
     len: AtomicU64,
     /// Pages of device addresses that the slot has, mapped or kept for its next mapping; 0 for none.
     pages: AtomicU64,
+    /// Their page-table entries are leased.
+    leased: AtomicBool,
 }
 
 impl Span {
@@ -58,6 +61,10 @@ impl Span {
         self.pages.store(pages, Ordering::Relaxed);
     }
 
+    pub(super) fn set_leased(&self, is: bool) {
+        self.leased.store(is, Ordering::Relaxed);
+    }
+
     /// Records a mapping, before it is made.
     #[inline]
     pub(super) fn begin(&self, number: u64, range: Range) {
@@ -71,6 +78,18 @@ impl Span {
     #[inline]
     pub(super) fn end(&self) {
         self.number.store(0, Ordering::Release);
+    }
+}
+
+impl Span {
+    /// Ends the lease of its entries, whatever they map, if it has one.
+    pub(super) fn end_lease(&self, machine: &System, domain: &Domain, gather: &mut Gather) -> bool {
+        let leased = self.leased.load(Ordering::Relaxed);
+        if leased {
+            domain.end_lease(machine, self.reserved(), gather);
+            self.set_leased(false);
+        }
+        leased
     }
 }
 
@@ -161,7 +180,12 @@ impl Shared {
         let mut lost = Outcome::Returned;
         let mut removed = Vec::with_capacity(mapped.len());
         for span in mapped {
-            match domain.remove(machine, span.mapped(), &mut gather) {
+            let gone = if span.end_lease(machine, domain, &mut gather) {
+                Ok(())
+            } else {
+                domain.remove(machine, span.mapped(), &mut gather)
+            };
+            match gone {
                 Ok(()) => removed.push(span.reserved()),
                 Err(e) => {
                     let error = UnmapError::Map(e);
@@ -173,7 +197,12 @@ impl Shared {
             span.end();
         }
         for span in self.spans.iter().filter(|span| span.pages() != 0) {
-            domain.free_iova(span.reserved());
+            // A table that has become empty is flushed before its addresses are used again.
+            if span.end_lease(machine, domain, &mut gather) {
+                removed.push(span.reserved());
+            } else {
+                domain.free_iova(span.reserved());
+            }
             span.keep(DeviceAddr(0), 0);
         }
         // One of several IOMMUs may have given tables although another one refused.

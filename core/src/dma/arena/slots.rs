@@ -4,19 +4,17 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::ops::Range as Bytes;
 
 use super::ArenaSlot;
+use super::element::{Element, How};
 use super::shared::{Shared, Span};
-use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
+use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::dma::bounce;
-use crate::dma::buffer::DeviceOwned;
 use crate::dma::check::{CpuMemory, Op, Record as Checked};
-use crate::dma::mapping::{Run, SyncFor};
-use crate::dma::pin::{PagePin, PagePins, PinState};
+use crate::dma::pin::PagePins;
 use crate::dma::{Attrs, Direction, DmaBuffer, DmaContext, DmaError, Kind};
 use crate::event::EventKind;
-use crate::iommu::{Domain, FailedMap, MapListError, Range};
+use crate::iommu::{Domain, FailedMap, Gather, Lease, MapListError, Range, UnmapError};
 use crate::promise::{CheckTally, Promise};
 
 /// No slot, in links.
@@ -28,101 +26,15 @@ const LARGE: usize = MAX_ORDER as usize + 1;
 /// List of free slots without device addresses.
 const BARE: usize = LARGE + 1;
 
-/// Bytes of one buffer that a slot maps. Dropping it leaks the memory: the device may reach it (P2, P9).
-pub(super) struct Element {
-    buffer: Option<DeviceOwned>,
-    /// Boxed, because few have one.
-    bounce: Option<Box<bounce::Slot>>,
-    pub(super) range: Bytes<u64>,
-    pub(super) addr: DeviceAddr,
-}
-
-impl Drop for Element {
-    fn drop(&mut self) {
-        if self.buffer.is_some() {
-            core::mem::forget((self.buffer.take(), self.bounce.take()));
-        }
-    }
-}
-
-impl Element {
-    #[inline]
-    pub(super) fn new(
-        buffer: DeviceOwned,
-        range: Bytes<u64>,
-        addr: DeviceAddr,
-        bounce: Option<Box<bounce::Slot>>,
-    ) -> Self {
-        Self { buffer: Some(buffer), bounce, range, addr }
-    }
-
-    pub(super) fn len(&self) -> u64 {
-        self.range.end - self.range.start
-    }
-
-    pub(super) fn buffer(&self) -> Option<&DeviceOwned> {
-        self.buffer.as_ref()
-    }
-
-    #[inline]
-    fn phys(&self) -> PhysAddr {
-        self.buffer.as_ref().map_or(PhysAddr(0), |buffer| buffer.memory().phys() + self.range.start)
-    }
-
-    /// Makes the bytes visible to the next owner.
-    #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
-    #[inline(always)]
-    pub(super) fn sync(&self, context: &DmaContext, direction: Direction, to: SyncFor) {
-        if let Some(buffer) = &self.buffer {
-            let run = Run { memory: buffer.memory(), range: &self.range, direction };
-            run.sync(context, self.bounce.as_deref(), to);
-            if context.machine.policy().check_dma {
-                run.check_cache_matches(context, self.bounce.is_some(), to);
-            }
-        }
-    }
-
-    /// Hands the memory to the device: pinned by the slot from now on, before the device address is published.
-    #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
-    #[inline(always)]
-    fn hand_over(&self, context: &DmaContext, how: How) {
-        if let Some(buffer) = &self.buffer {
-            buffer.memory().record().set_in_slot(true);
-        }
-        if !how.attrs.contains(Attrs::SKIP_CPU_SYNC) {
-            self.sync(context, how.direction, SyncFor::Device);
-        }
-    }
-
-    /// Takes the memory back from the device. `proven`: it does not reach it any more; else the memory was pinned by the queue of a
-    /// lazy domain.
-    #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
-    #[inline(always)]
-    pub(super) fn take_back(mut self, context: &DmaContext, how: How, proven: bool) -> Option<DmaBuffer> {
-        if let Some(buffer) = &self.buffer {
-            let memory = buffer.memory();
-            memory.record().set_in_slot(false);
-            // With other pins, such as those of a queue, a device may still reach the pages.
-            if proven && !memory.record().is_pinned() {
-                context.machine.check_unreachable(&context.device, memory.phys(), memory.allocated());
-            }
-        }
-        if how.direction.device_writes() && !how.attrs.contains(Attrs::SKIP_CPU_SYNC) {
-            self.sync(context, how.direction, SyncFor::Cpu);
-        }
-        self.bounce = None;
-        self.buffer.take().map(DeviceOwned::into_buffer)
-    }
-}
-
 /// Most pages of device addresses that the free slots of an arena keep: 16 MiB. Others of the domain get the rest. Tests have less RAM
 /// than that.
 const MAX_KEPT: u64 = if cfg!(test) { 64 } else { 4096 };
 
-/// One slot.
+/// One slot, in cache lines of its own.
+#[repr(align(128))]
 pub(super) struct Record {
     /// Increases whenever the slot is unmapped: a handle of an earlier mapping finds nothing.
-    generation: u64,
+    pub(super) generation: u64,
     /// Next slot of the list that it is in.
     pub(super) next: u32,
     pub(super) how: How,
@@ -130,6 +42,8 @@ pub(super) struct Record {
     pub(super) first: Option<Element>,
     /// The other buffers of a list.
     pub(super) more: Vec<Element>,
+    /// Of the page-table entries of its device addresses. What a slot with a lease maps, it maps by it.
+    pub(super) lease: Option<Lease>,
 }
 
 impl Record {
@@ -182,37 +96,32 @@ fn check_address(tally: &mut CheckTally, context: &DmaContext, span: &Span, elem
     }
 }
 
-/// Parameters of a mapping.
-#[derive(Clone, Copy)]
-pub(super) struct How {
-    pub(super) kind: Kind,
-    pub(super) direction: Direction,
-    pub(super) attrs: Attrs,
-}
-
 /// State of an arena, which its handle owns, and the binding once that is dropped.
 pub(in crate::dma) struct Slots {
     /// Number of the arena.
-    arena: u64,
+    pub(super) arena: u64,
     pub(super) records: Box<[Record]>,
     /// First slot of each list of free ones: by the order of the device addresses that they keep.
-    free: [u32; BARE + 1],
+    pub(super) free: [u32; BARE + 1],
     /// Pages of device addresses that free slots keep.
-    kept: u64,
-    last_number: u64,
+    pub(super) kept: u64,
+    pub(super) last_number: u64,
     /// [`IovaSpace::wanted`](crate::iommu::IovaSpace::wanted) as it was seen last.
-    wanted: usize,
+    pub(super) wanted: usize,
     pub(super) tally: CheckTally,
+    /// Domain for which the usual maps take the short way.
+    pub(super) usual: Option<Arc<Domain>>,
 }
 
 impl Slots {
-    pub(super) fn new(arena: u64, count: u32) -> Self {
+    pub(super) fn new(arena: u64, count: u32, usual: Option<Arc<Domain>>) -> Self {
         let record = |index: u32| Record {
             generation: 0,
             next: if index + 1 == count { NONE } else { index + 1 },
             how: How { kind: Kind::Single, direction: Direction::Bidirectional, attrs: Attrs::empty() },
             first: None,
             more: Vec::new(),
+            lease: None,
         };
         let mut free = [NONE; BARE + 1];
         free[BARE] = 0;
@@ -224,13 +133,14 @@ impl Slots {
             last_number: 0,
             wanted: 0,
             tally: CheckTally::default(),
+            usual,
         }
     }
 
     /// Slots of a model.
     #[cfg(all(test, loom))]
     pub(in crate::dma) fn in_model() -> Box<Self> {
-        Box::new(Self::new(1, 1))
+        Box::new(Self::new(1, 1, None))
     }
 
     /// Index of a mapped slot.
@@ -248,7 +158,7 @@ impl Slots {
 
     /// Pages of device addresses that are allocated for a range of `pages`, and the list of free slots that keep as many.
     #[inline]
-    fn class(pages: u64) -> (u64, usize) {
+    pub(super) fn class(pages: u64) -> (u64, usize) {
         if pages == 1 {
             return (1, 0);
         }
@@ -286,13 +196,14 @@ impl Slots {
         self.put_span(shared, index, &shared.spans[index as usize]);
     }
 
-    #[inline]
+    #[expect(clippy::inline_always, reason = "a call costs as much as what it does")]
+    #[inline(always)]
     fn put_span(&mut self, shared: &Shared, index: u32, span: &Span) {
         let mut pages = span.pages();
         if self.kept + pages > MAX_KEPT
             && let Some(domain) = shared.context.backend.domain()
         {
-            Self::free_addresses(shared, domain, index);
+            self.free_addresses(shared, domain, index);
             pages = span.pages();
         }
         let list = if pages == 0 { BARE } else { Self::class(pages).1 };
@@ -303,14 +214,14 @@ impl Slots {
     }
 
     /// Frees the device addresses that free slots keep. True when there were any.
-    pub(super) fn free_kept(&mut self, shared: &Shared, domain: &Domain) -> bool {
+    pub(super) fn free_kept(&mut self, shared: &Shared, domain: &Arc<Domain>) -> bool {
         let mut any = false;
         for list in 0..BARE {
             while self.free[list] != NONE {
                 let index = self.free[list];
                 self.free[list] = self.records[index as usize].next;
                 self.kept -= shared.spans[index as usize].pages();
-                Self::free_addresses(shared, domain, index);
+                self.free_addresses(shared, domain, index);
                 self.put(shared, index);
                 any = true;
             }
@@ -319,12 +230,34 @@ impl Slots {
     }
 
     #[cold]
-    fn free_addresses(shared: &Shared, domain: &Domain, index: u32) {
+    fn free_addresses(&mut self, shared: &Shared, domain: &Arc<Domain>, index: u32) {
         let span = &shared.spans[index as usize];
-        if span.pages() != 0 {
-            let range = span.reserved();
-            span.keep(DeviceAddr(0), 0);
-            domain.free_iova(range);
+        if span.pages() == 0 {
+            return;
+        }
+        let DmaContext { machine, device, .. } = &*shared.context;
+        let mut gather = Gather::new();
+        self.end_lease(shared, domain, index, &mut gather);
+        let range = span.reserved();
+        span.keep(DeviceAddr(0), 0);
+        if gather.is_empty() {
+            return domain.free_iova(range);
+        }
+        // A table went with the lease: the hardware may still walk to it.
+        match domain.invalidate(machine, gather) {
+            Ok(_) => domain.free_iova(range),
+            Err((e, gather)) => {
+                domain.hold(machine, device, UnmapError::Unconfirmed(e), gather, range, PagePins::new());
+            }
+        }
+    }
+
+    /// Ends the lease of a slot, if it has one. Its addresses are used again only once `gather` is flushed.
+    #[cold]
+    pub(super) fn end_lease(&mut self, shared: &Shared, domain: &Domain, index: u32, gather: &mut Gather) {
+        // The table forgets it last: then nobody refers to its page any more.
+        if self.records[index as usize].lease.take().is_some() {
+            shared.spans[index as usize].end_lease(&shared.context.machine, domain, gather);
         }
     }
 
@@ -341,7 +274,7 @@ impl Slots {
         shared: &'s Shared,
         domain: &Arc<Domain>,
         pages: u64,
-        map: impl FnOnce(Range) -> Result<(), FailedMap>,
+        map: impl FnOnce(Range, Option<&mut Lease>) -> Result<(), FailedMap>,
         pins: &mut dyn FnMut() -> PagePins,
     ) -> Result<(u32, &'s Span), MapListError> {
         let limit = shared.context.limit();
@@ -356,15 +289,16 @@ impl Slots {
             return Err(MapListError::NotMapped(self.full()));
         };
         let mut reserved = span.reserved();
+        let outdated = self.records[index as usize].lease.is_some() && !domain.can_map_by_lease();
         // The mask may have shrunk below them.
-        if reserved.len != count * PAGE_SIZE || reserved.iova.0 + (reserved.len - 1) > limit.0 {
+        if reserved.len != count * PAGE_SIZE || reserved.iova.0 + (reserved.len - 1) > limit.0 || outdated {
             reserved = self.reserve(shared, domain, index, count, limit).map_err(MapListError::NotMapped)?;
         }
         let range = Range { iova: reserved.iova, len: pages * PAGE_SIZE };
         // Recorded before the page table changes: what the unwinder does not know of it does not unmap.
         self.last_number += 1;
         span.begin(self.last_number, range);
-        match map(range) {
+        match map(range, self.records[index as usize].lease.as_mut()) {
             Ok(()) => Ok((index, span)),
             Err(failed) => Err(self.undo(shared, domain, index, failed, pins)),
         }
@@ -382,7 +316,7 @@ impl Slots {
         limit: DeviceAddr,
     ) -> Result<Range, DmaError> {
         let context = &*shared.context;
-        Self::free_addresses(shared, domain, index);
+        self.free_addresses(shared, domain, index);
         let limits = context.addressing(limit);
         let allocated = match domain.alloc_iova(&context.machine, count, limits) {
             Err(_) if self.free_kept(shared, domain) => domain.alloc_iova(&context.machine, count, limits),
@@ -390,8 +324,11 @@ impl Slots {
         };
         match allocated {
             Ok(iova) => {
-                shared.spans[index as usize].keep(iova, count);
-                Ok(shared.spans[index as usize].reserved())
+                let span = &shared.spans[index as usize];
+                span.keep(iova, count);
+                self.records[index as usize].lease = domain.lease(span.reserved());
+                span.set_leased(self.records[index as usize].lease.is_some());
+                Ok(span.reserved())
             }
             Err(e) => {
                 self.put(shared, index);
@@ -412,6 +349,11 @@ impl Slots {
     ) -> MapListError {
         let context = &*shared.context;
         let span = &shared.spans[index as usize];
+        if self.records[index as usize].lease.is_some() {
+            // A lease has written nothing then, and keeps its addresses.
+            self.end(shared, index);
+            return MapListError::NotMapped(DmaError::Map(failed.error()));
+        }
         let error = domain.undo(&context.machine, &context.device, span.reserved(), failed, pins);
         // The addresses are free, or wait for a flush.
         span.end();
@@ -463,7 +405,7 @@ impl Slots {
 
     /// Reports a mapping to the event stream and to the checker.
     #[cold]
-    fn report_begin(&self, context: &DmaContext, index: u32) {
+    pub(super) fn report_begin(&self, context: &DmaContext, index: u32) {
         let record = &self.records[index as usize];
         for element in record.elements() {
             context.machine.emit(Some(&context.device), || EventKind::DmaMapped {
@@ -478,7 +420,8 @@ impl Slots {
     }
 
     /// Ends the use of slot `index`, whose elements were taken out. It keeps its device addresses if the span has some.
-    #[inline]
+    #[expect(clippy::inline_always, reason = "a call costs as much as what it does")]
+    #[inline(always)]
     pub(super) fn end(&mut self, shared: &Shared, index: u32) {
         let span = &shared.spans[index as usize];
         span.end();
@@ -495,24 +438,5 @@ impl Slots {
             ArenaSlot { arena: self.arena, index, generation }
         };
         live.into_iter().map(handle).collect()
-    }
-}
-
-impl Element {
-    /// Takes the memory out, which the device does not reach any more, or which is pinned otherwise.
-    #[inline]
-    pub(super) fn into_parts(mut self) -> (Option<DeviceOwned>, Option<Box<bounce::Slot>>) {
-        (self.buffer.take(), self.bounce.take())
-    }
-
-    /// Adds pins of the memory that the device reaches, for when the slot ends without a proof.
-    pub(super) fn pin(&self, context: &DmaContext, state: PinState, pins: &mut PagePins) {
-        let by = &context.pin_owner;
-        if let Some(buffer) = &self.buffer {
-            pins.push(PagePin::in_state(buffer.memory(), by, state));
-        }
-        if let Some(slot) = &self.bounce {
-            pins.push(PagePin::in_state(slot.memory(), by, state));
-        }
     }
 }

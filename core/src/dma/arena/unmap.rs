@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::ArenaSlot;
-use super::shared::Shared;
+use super::shared::{Shared, Span};
 use super::slots::{NONE, Record, Slots};
 use crate::addr::DeviceAddr;
 use crate::dma::backend::Backend;
@@ -62,14 +62,14 @@ impl Slots {
     }
 
     /// Unmaps mapped slot `index` of one buffer in a strict domain. The error is the number of bytes in quarantine.
-    #[inline]
+    #[inline(never)]
     pub(super) fn unmap_one(&mut self, shared: &Shared, domain: &Arc<Domain>, index: usize) -> Result<DmaBuffer, u64> {
         let context = &*shared.context;
         let (span, record, tally) = (&shared.spans[index], &mut self.records[index], &mut self.tally);
         record.outdate();
         check_before(tally, context, record);
         let mut gather = Gather::keeping_tables();
-        if let Err(e) = domain.remove_counted(&context.machine, span.mapped(), &mut gather, tally) {
+        if let Err(e) = remove(domain, context, span, record, &mut gather, tally) {
             return Err(self.hold_one(shared, domain, index as u32, UnmapError::Map(e), gather));
         }
         match domain.invalidate(&context.machine, gather) {
@@ -86,6 +86,7 @@ impl Slots {
     }
 
     /// As [`unmap_one`](Self::unmap_one), in a lazy domain or without one.
+    #[inline(never)]
     pub(super) fn unmap_other(
         &mut self,
         shared: &Shared,
@@ -127,9 +128,10 @@ impl Slots {
         let mut refused: Vec<(u32, MapError)> = Vec::new();
         for slot in slots {
             let Some(index) = self.claim(slot, done) else { continue };
-            let (span, tally) = (&shared.spans[index as usize], &mut self.tally);
-            check_before(tally, context, &self.records[index as usize]);
-            match domain.remove_counted(machine, span.mapped(), &mut gather, tally) {
+            let (span, record, tally) =
+                (&shared.spans[index as usize], &mut self.records[index as usize], &mut self.tally);
+            check_before(tally, context, record);
+            match remove(domain, context, span, record, &mut gather, tally) {
                 Ok(()) => self.append(&mut batch, index),
                 Err(e) => refused.push((index, e)),
             }
@@ -180,7 +182,7 @@ impl Slots {
 
     /// As [`hold_batch`](Self::hold_batch), of one slot.
     #[cold]
-    fn hold_one(
+    pub(super) fn hold_one(
         &mut self,
         shared: &Shared,
         domain: &Arc<Domain>,
@@ -201,13 +203,14 @@ impl Slots {
         domain: &Arc<Domain>,
         batch: &Batch,
         error: UnmapError,
-        gather: Gather,
+        mut gather: Gather,
     ) -> u64 {
         let (context, mut index, mut lost) = (&*shared.context, batch.first, 0);
         let (mut ranges, mut pins) = (Vec::<Range>::new(), PagePins::new());
         while index != NONE {
             let (span, next) = (&shared.spans[index as usize], self.records[index as usize].next);
             ranges.push(span.reserved());
+            self.end_lease(shared, domain, index, &mut gather);
             span.keep(DeviceAddr(0), 0);
             lost += self.take_pins(shared, index, &mut pins);
             index = next;
@@ -248,17 +251,14 @@ impl Slots {
         let (iova, len) = (span.mapped().iova, span.mapped().len);
         machine.check_dma(|| Op::Queued { backend: Arc::clone(&context.backend_name), addr: iova, len });
         let mut gather = Gather::keeping_tables();
-        if let Err(e) = domain.remove_counted(machine, span.mapped(), &mut gather, &mut self.tally) {
+        let record = &mut self.records[index as usize];
+        if let Err(e) = remove(domain, context, span, record, &mut gather, &mut self.tally) {
             return self.hold_one(shared, domain, index, UnmapError::Map(e), gather);
-        }
-        let mut pins = PagePins::new();
-        for element in self.records[index as usize].elements() {
-            element.pin(context, PinState::Queued, &mut pins);
         }
         // The queue frees the addresses once they are flushed.
         let reserved = span.reserved();
         span.keep(DeviceAddr(0), 0);
-        let due = domain.enqueue(machine, reserved, gather, pins);
+        let due = queue(domain, context, &self.records[index as usize], reserved, gather);
         self.release(shared, index, false, give);
         if due {
             domain.confirm_queue(machine);
@@ -290,9 +290,21 @@ impl Slots {
     /// it.
     fn release(&mut self, shared: &Shared, index: u32, proven: bool, give: &mut dyn FnMut(DmaBuffer)) {
         let context = &*shared.context;
+        let usual = self.usual.is_some() && proven;
         let record = &mut self.records[index as usize];
         check_end(&mut self.tally, context, record, proven || context.backend.domain().is_some());
         let how = record.how;
+        if usual {
+            // Behind an IOMMU nothing was bounced, and nothing checks.
+            for element in record.first.iter_mut().chain(&mut record.more) {
+                if let Some(buffer) = element.reclaim(context, how) {
+                    give(buffer);
+                }
+            }
+            record.first = None;
+            record.more.clear();
+            return self.end(shared, index);
+        }
         if let Some(buffer) = record.first.take().and_then(|first| first.take_back(context, how, proven)) {
             give(buffer);
         }
@@ -311,6 +323,50 @@ impl Slots {
         }
         shared.context.machine.promises.publish(&mut self.tally);
         if lost == 0 { Outcome::Returned } else { Outcome::Quarantined }
+    }
+}
+
+/// Queues what a slot had mapped until the flush, with pins of its memory. True when the queue is due.
+///
+/// Memory that the same device had in the same queue before has a pin there, which ends with the same flush.
+fn queue(domain: &Arc<Domain>, context: &DmaContext, record: &Record, reserved: Range, gather: Gather) -> bool {
+    let (machine, by, batch) = (&context.machine, &context.pin_owner, domain.batch());
+    let mut gather = gather;
+    if batch != 0 && record.elements().all(|element| element.is_queued_in(batch, by)) {
+        match domain.enqueue_in(machine, reserved, gather, PagePins::new(), Some(batch)) {
+            Ok((_, due)) => return due,
+            // Another one has flushed that queue meanwhile, with the pin.
+            Err(not_queued) => gather = not_queued,
+        }
+    }
+    let mut pins = PagePins::new();
+    if let Some(first) = &record.first {
+        first.pin(context, PinState::Queued, &mut pins);
+    }
+    record.more.iter().for_each(|element| element.pin(context, PinState::Queued, &mut pins));
+    let Ok((batch, due)) = domain.enqueue_in(machine, reserved, gather, pins, None) else { return false };
+    if let Some(first) = &record.first {
+        first.set_queued_in(batch, by);
+    }
+    record.more.iter().for_each(|element| element.set_queued_in(batch, by));
+    due
+}
+
+/// Removes what a slot maps from the page table.
+#[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
+#[inline(always)]
+fn remove(
+    domain: &Domain,
+    context: &DmaContext,
+    span: &Span,
+    record: &mut Record,
+    gather: &mut Gather,
+    tally: &mut CheckTally,
+) -> Result<(), MapError> {
+    let (machine, range) = (&context.machine, span.mapped());
+    match &mut record.lease {
+        Some(lease) => domain.remove_leased(machine, range.len, lease, gather, tally),
+        None => domain.remove_counted(machine, range, gather, tally),
     }
 }
 
@@ -354,7 +410,7 @@ fn check_end(tally: &mut CheckTally, context: &DmaContext, record: &Record, prov
 }
 
 #[cold]
-fn report_end(context: &DmaContext, record: &Record) {
+pub(super) fn report_end(context: &DmaContext, record: &Record) {
     for element in record.elements() {
         context.machine.emit(Some(&context.device), || EventKind::DmaUnmapped {
             kind: record.how.kind.name(),

@@ -10,15 +10,18 @@ use std::sync::Mutex;
 
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
 use crate::binding::Bound;
+use crate::context::Context;
 use crate::device::{DeviceDesc, Resource, Supplier, SupplierKind};
 use crate::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
-use crate::env::RamUse;
 use crate::env::fake::FakeEnv;
+use crate::env::{Caching, RamUse};
+use crate::iommu::pgtable::{BLOCK_SIZES, Config, Lpae64, PageTable, TableFrames};
 use crate::iommu::{
-    Domain, DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation,
+    Domain, DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, Lease, MapError, Prot, StreamId, Translation,
 };
-use crate::machine::{Handle, Policy};
+use crate::machine::{Handle, Machine, Policy};
 use crate::mem::fake::FakeMemory;
+use crate::mem::{PageAllocator, PhysMemory, access};
 
 /// A value that a probe stores as driver data.
 pub(super) trait ProbeDatum: Send + Sync {}
@@ -70,6 +73,10 @@ pub(super) struct ToyMmu {
 #[derive(Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each one is a way to fail")]
 pub(super) struct ToyState {
+    /// Translates instead of `table`, if there is one.
+    leased: Option<LeasedTable>,
+    /// Calls of map, unmap and remove: those that a lease saves.
+    pub(super) calls: usize,
     table: BTreeMap<u64, (PhysAddr, Prot)>,
     /// Unmapped pages that a device still reaches through the IOTLB.
     stale: BTreeMap<u64, PhysAddr>,
@@ -96,6 +103,16 @@ pub(super) struct ToyState {
 }
 
 impl ToyState {
+    /// Physical address that the device reaches at `addr`, through the table of leases or its IOTLB.
+    pub(super) fn access(&mut self, addr: DeviceAddr) -> Option<PhysAddr> {
+        self.leased.as_mut()?.access(addr)
+    }
+
+    /// Pages of the table of leases that are not free.
+    pub(super) fn table_pages(&self) -> u64 {
+        self.leased.as_ref().map_or(0, |leased| leased.frames.in_use())
+    }
+
     /// Physical address that the device reaches at `addr`, by the table or the IOTLB.
     pub(super) fn dma_reachable(&self, addr: DeviceAddr) -> Option<PhysAddr> {
         let page = addr.page_start().0;
@@ -116,11 +133,55 @@ impl ToyState {
     }
 }
 
+/// Page table in RAM of its own, with leases, and an IOTLB.
+pub(super) struct LeasedTable {
+    table: PageTable<Lpae64>,
+    ram: Arc<FakeMemory>,
+    frames: Arc<dyn PageAllocator>,
+    /// Pages that the device has accessed since their last flush.
+    iotlb: BTreeMap<u64, PhysAddr>,
+}
+
+impl LeasedTable {
+    fn new() -> Self {
+        let ram = FakeMemory::new(&[(TABLES, 64 << 12, RamUse::Frames)]);
+        let frames = Arc::clone(PhysMemory::new(ram.clone()).frames());
+        let context = Context::new(FakeEnv::with_memory(ram.clone()), None);
+        let pages = TableFrames::new(&context, Arc::clone(&frames), PhysAddr(u64::MAX));
+        let config = Config { input_bits: 32, output_bits: 48, block_sizes: BLOCK_SIZES, coherent_walk: true };
+        let table = PageTable::new(Arc::new(pages), ram.clone(), config).unwrap();
+        Self { table, ram, frames, iotlb: BTreeMap::new() }
+    }
+
+    /// What hardware finds that walks the table in RAM, and caches it.
+    fn access(&mut self, addr: DeviceAddr) -> Option<PhysAddr> {
+        let page = addr.page_start().0;
+        if let Some(phys) = self.iotlb.get(&page) {
+            return Some(*phys + addr.page_offset());
+        }
+        let mut base = self.table.root();
+        for shift in [30, 21, 12] {
+            let at = base + (page >> shift) % 512 * 8;
+            let entry = access::load_u64(&*self.ram, at, Caching::Cached).unwrap();
+            if entry == 0 {
+                return None;
+            }
+            base = PhysAddr(entry & 0xffff_ffff_f000);
+        }
+        self.iotlb.insert(page, base);
+        Some(base + addr.page_offset())
+    }
+}
+
 struct ToyDomain(Arc<ToyMmu>, DomainKind);
 
 impl Translation for ToyDomain {
     fn map(&self, iova: DeviceAddr, phys: PhysAddr, len: u64, prot: Prot) -> Result<(), MapError> {
         let mut s = self.0.state.lock().unwrap();
+        s.calls += 1;
+        if let Some(leased) = &mut s.leased {
+            return leased.table.map(iova, phys, len, prot);
+        }
         let none_left = s.maps_left == Some(0);
         if none_left && !s.partial_maps {
             return Err(MapError::OutOfMemory);
@@ -146,8 +207,12 @@ impl Translation for ToyDomain {
 
     fn unmap(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
         let mut s = self.0.state.lock().unwrap();
+        s.calls += 1;
         if s.unmap_fails {
             return Err(MapError::OutOfMemory);
+        }
+        if let Some(leased) = &mut s.leased {
+            return leased.table.unmap(iova, len, gather);
         }
         for page in (0..len).step_by(PAGE_SIZE as usize) {
             let (phys, _) = s.table.remove(&(iova.0 + page)).ok_or(MapError::Missing(iova))?;
@@ -166,12 +231,28 @@ impl Translation for ToyDomain {
         }
         if let Some((first, last)) = gather.range() {
             s.stale.retain(|page, _| *page < first.0 || *page > last.0);
+            if let Some(leased) = &mut s.leased {
+                leased.iotlb.retain(|page, _| *page < first.0 || *page > last.0);
+            }
         }
         Ok(())
     }
 
+    fn lease(&self, iova: DeviceAddr, len: u64) -> Option<Lease> {
+        self.0.state.lock().unwrap().leased.as_mut()?.table.lease(iova, len)
+    }
+
+    fn end_lease(&self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<bool, MapError> {
+        let mut s = self.0.state.lock().unwrap();
+        s.leased.as_mut().ok_or(MapError::Missing(iova))?.table.end_lease(iova, len, gather)
+    }
+
     fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {
-        self.0.state.lock().unwrap().table.get(&iova.page_start().0).map(|t| t.0)
+        let s = self.0.state.lock().unwrap();
+        match &s.leased {
+            Some(leased) => leased.table.resolve(iova.page_start()).map(|(phys, _)| phys),
+            None => s.table.get(&iova.page_start().0).map(|t| t.0),
+        }
     }
 
     fn label(&self) -> String {
@@ -242,6 +323,8 @@ pub(super) struct TestBoard {
     desc: DeviceDesc,
 }
 
+/// RAM of page tables that lease.
+const TABLES: u64 = 0x8_0000_0000;
 pub(super) const LOW: u64 = 0x4000_0000;
 pub(super) const HIGH: u64 = 0x1_0000_0000;
 
@@ -258,10 +341,28 @@ impl TestBoard {
         board
     }
 
+    /// As [`translated`](Self::translated), with an IOMMU whose page table leases. `plain`: a machine without instruments and checker, in
+    /// which arenas take the short way.
+    pub(super) fn leasing(kind: DomainKind, plain: bool) -> Self {
+        let board = if plain {
+            let policy = Policy { check_dma: false, ..Policy::default() };
+            Self::on(|env| Machine::new(env, policy), true)
+        } else {
+            Self::new(true, Policy::default())
+        };
+        board.mmu.state.lock().unwrap().leased = Some(LeasedTable::new());
+        board.machine.groups()[0].set_kind(kind).unwrap();
+        board
+    }
+
     fn new(translated: bool, policy: Policy) -> Self {
+        Self::on(|env| env.machine(policy), translated)
+    }
+
+    fn on(machine: impl FnOnce(Arc<FakeEnv>) -> Handle, translated: bool) -> Self {
         let ram = FakeMemory::new(&[(LOW, 64 << 12, RamUse::Frames), (HIGH, 64 << 12, RamUse::Frames)]);
         let env = FakeEnv::with_memory(Arc::clone(&ram).dynamic());
-        let machine = env.machine(policy);
+        let machine = machine(Arc::clone(&env));
         let mmu = Arc::new(ToyMmu::default());
         let mut desc = DeviceDesc::new("1000.lab");
         desc.compatible.push("acme,lab".into());

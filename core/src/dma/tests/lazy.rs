@@ -185,3 +185,72 @@ fn coherent_memory_is_queued_as_well() {
         Ok(Vec::new())
     });
 }
+
+#[test]
+fn memory_has_one_pin_for_each_queue_that_it_is_in() {
+    for together in [false, true] {
+        let board = TestBoard::translated(DomainKind::Lazy);
+        let mmu = Arc::clone(&board.mmu);
+        board.run(move |dev| {
+            let machine = dev.state.system();
+            let domain = machine.iommus().groups()[0].domain().unwrap();
+            let frames = machine.memory().frames().in_use();
+            let mut arena = dev.dma().arena(2)?;
+            let mut list = Vec::from([dev.dma().buffer(4096)?]);
+            for round in 0..3 {
+                for _ in 0..5 {
+                    if together {
+                        let slot = arena.map_sg(&mut list, Direction::ToDevice)?;
+                        arena.unmap_many([slot], &mut list)?;
+                    } else {
+                        let slot = arena.map(list.remove(0), Direction::ToDevice)?;
+                        list.push(arena.unmap(slot)?);
+                    }
+                    assert_eq!(list[0].memory().record().count(), 1, "round {round}");
+                }
+                let flushes = mmu.state.lock().unwrap().flushes;
+                assert!(domain.confirm_queue(machine));
+                assert_eq!(mmu.state.lock().unwrap().flushes, flushes + 1);
+                assert_eq!(list[0].memory().record().count(), 0, "the flush was the proof for all of them");
+            }
+            // The pin of an earlier queue is none of a later one, which another buffer has begun.
+            let slot = arena.map(dev.dma().buffer(4096)?, Direction::ToDevice)?;
+            drop(arena.unmap(slot)?);
+            let slot = arena.map(list.remove(0), Direction::ToDevice)?;
+            drop(arena.unmap(slot)?);
+            assert_eq!(machine.memory().frames().in_use(), frames + 2, "P2: the pages wait for the flush");
+            assert!(domain.confirm_queue(machine));
+            assert_eq!(machine.memory().frames().in_use(), frames);
+            Ok(Vec::new())
+        });
+        assert_eq!(board.machine.dma_misuses(), []);
+    }
+}
+
+#[test]
+fn memory_of_a_queue_whose_flush_fails_goes_to_quarantine_with_its_one_pin() {
+    let board = TestBoard::translated(DomainKind::Lazy);
+    let mmu = Arc::clone(&board.mmu);
+    board.run(move |dev| {
+        let machine = dev.state.system();
+        let domain = machine.iommus().groups()[0].domain().unwrap();
+        let mut arena = dev.dma().arena(2)?;
+        let mut buffer = dev.dma().buffer(4096)?;
+        for _ in 0..3 {
+            let slot = arena.map(buffer, Direction::FromDevice)?;
+            buffer = arena.unmap(slot)?;
+        }
+        mmu.state.lock().unwrap().unresponsive = true;
+        assert!(!domain.confirm_queue(machine));
+        assert_eq!((buffer.memory().record().count(), machine.quarantine_table().list().len()), (1, 1), "P11");
+        let refused = arena.map(buffer, Direction::FromDevice).unwrap_err();
+        assert_eq!(refused.error, DmaError::Quarantined(4096));
+        mmu.state.lock().unwrap().unresponsive = false;
+        assert!(machine.quarantine_table().retry(machine));
+        let slot = arena.map(refused.returned, Direction::FromDevice)?;
+        let buffer = arena.unmap(slot)?;
+        assert_eq!(buffer.memory().record().count(), 1, "a pin of the new queue");
+        Ok(Vec::new())
+    });
+    assert_eq!(board.machine.dma_misuses(), []);
+}

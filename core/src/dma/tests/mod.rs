@@ -6,6 +6,7 @@ mod doorbell;
 mod ioas;
 mod lazy;
 mod listed;
+mod lease;
 mod pool;
 mod reach;
 mod resource;

@@ -13,6 +13,9 @@ pub trait Format: Send + Sync + 'static {
     const INPUT_BITS: (u32, u32);
     /// Widest physical address, in bits.
     const OUTPUT_BITS: u32;
+    /// True when an entry of the last level is the physical address, in place, with bits that depend on the access rights alone. Such
+    /// entries can be [leased](crate::iommu::Translation::lease).
+    const IN_PLACE: bool = false;
 
     /// The entry of `level` that maps the page or block at `phys`.
     fn leaf(phys: PhysAddr, level: Level, prot: Prot) -> u64;

@@ -18,6 +18,7 @@ impl Format for Lpae64 {
     const NAME: &'static str = "LPAE 64-bit stage 1";
     const INPUT_BITS: (u32, u32) = (32, 48);
     const OUTPUT_BITS: u32 = 48;
+    const IN_PLACE: bool = true;
 
     fn leaf(phys: PhysAddr, level: Level, prot: Prot) -> u64 {
         // Devices may mark accesses as instruction fetches; nothing that is mapped for DMA is code.
@@ -41,6 +42,7 @@ impl Format for Lpae32 {
     const NAME: &'static str = "LPAE 32-bit stage 1";
     const INPUT_BITS: (u32, u32) = (32, 32);
     const OUTPUT_BITS: u32 = 40;
+    const IN_PLACE: bool = true;
 
     fn leaf(phys: PhysAddr, level: Level, prot: Prot) -> u64 {
         leaf(phys, level, prot) | spec::NS

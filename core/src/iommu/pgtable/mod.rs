@@ -4,6 +4,7 @@
 //! read only the tree; entries are written and never read back, except to resolve or split one.
 
 mod format;
+mod lease;
 mod lpae;
 mod map;
 mod occupancy;

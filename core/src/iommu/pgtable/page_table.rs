@@ -30,7 +30,7 @@ pub struct Config {
 impl Config {
     /// Checks a range of device addresses.
     #[inline]
-    fn check(&self, iova: DeviceAddr, len: u64) -> Result<(), MapError> {
+    pub(super) fn check(&self, iova: DeviceAddr, len: u64) -> Result<(), MapError> {
         if len == 0 || !len.is_multiple_of(PAGE_SIZE) || !iova.is_aligned(PAGE_SIZE) {
             return Err(MapError::Unaligned(iova));
         }
@@ -98,6 +98,8 @@ pub struct PageTable<F> {
     pub(super) memory: Arc<dyn Memory>,
     /// Tables of the last level that are kept although they are empty, at most [`MAX_KEPT`].
     pub(super) kept: usize,
+    /// Tables of the last level with leased entries.
+    pub(super) leased: usize,
     pages: Arc<dyn TablePages>,
     format: PhantomData<fn() -> F>,
 }
@@ -122,7 +124,7 @@ impl<F: Format> PageTable<F> {
         }
         let start_level = spec::LAST_LEVEL + 1 - (input_bits - PAGE_SHIFT).div_ceil(INDEX_BITS).cast_signed();
         let root = Table::new(&*pages, &memory, output_bits).ok_or(TableError::OutOfMemory)?;
-        Ok(Self { root, start_level, config, memory, kept: 0, pages, format: PhantomData })
+        Ok(Self { root, start_level, config, memory, kept: 0, leased: 0, pages, format: PhantomData })
     }
 
     /// Physical address of the root table.
@@ -174,7 +176,7 @@ impl<F: Format> PageTable<F> {
     ///
     /// # Errors
     ///
-    /// [`MapError::Missing`] for a hole anywhere in the range; [`MapError::Unaligned`], [`MapError::OutOfRange`],
+    /// [`MapError::Missing`] for a hole or leased entry anywhere in the range; [`MapError::Unaligned`], [`MapError::OutOfRange`],
     /// [`MapError::OutOfMemory`] when a block cannot be split.
     pub fn unmap(&mut self, iova: DeviceAddr, len: u64, gather: &mut Gather) -> Result<(), MapError> {
         self.config.check(iova, len)?;
@@ -195,13 +197,13 @@ impl<F: Format> PageTable<F> {
 
     /// True when `iova` (inside the table's range) is translated.
     #[inline]
-    fn translates(&self, iova: u64) -> bool {
+    pub(super) fn translates(&self, iova: u64) -> bool {
         let (mut table, mut shift) = (&self.root, spec::shift(self.start_level));
         loop {
             let index = (iova >> shift) as usize & (ENTRIES - 1);
             match table.child(index) {
                 Some(child) => table = child,
-                None => return table.used().contains(index) || table.entry(index) != 0,
+                None => return table.maps(index),
             }
             shift -= INDEX_BITS;
         }
@@ -221,7 +223,7 @@ impl<F: Format> PageTable<F> {
                 continue;
             }
             let offset = iova.0 & ((1 << shift) - 1);
-            let entry = table.used().contains(index).then(|| table.entry(index))?;
+            let entry = table.used().contains(index).then(|| table.entry(index)).filter(|entry| *entry != 0)?;
             return Some((F::phys(entry) + offset, F::prot(entry)));
         }
     }

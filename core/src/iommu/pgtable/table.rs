@@ -6,14 +6,14 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::Format;
 use super::occupancy::Occupancy;
-use super::spec::{self, ENTRIES, ENTRY_BYTES, Level};
+use super::spec::{self, ENTRIES, Level};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
 use crate::context::Context;
-use crate::env::{CacheOp, Caching, Memory};
+use crate::env::Memory;
 use crate::instrument::{FaultPoint, Instrument};
 use crate::iommu::{Gather, MapError, Prot};
-use crate::mem::access::RamWindow;
 use crate::mem::{OutOfMemory, PageAllocator, PageRequest, PageRun};
+use crate::translation::{LeafPath, TablePage, zero};
 
 /// Allocator of the pages of a page table.
 pub trait TablePages: Send + Sync {
@@ -55,13 +55,15 @@ type Children = [Option<Box<Table>>; ENTRIES];
 ///
 /// # Invariants
 ///
-/// An entry is in `used` exactly when its word is not 0. It is in `children` exactly when it points to a table; a table of
+/// An entry is in `used` exactly when its word is not 0, or when it is leased. It is in `children` exactly when it points to a table; a table of
 /// the last level has no children. Every table but the root has an entry in use, except tables of the last level that are kept empty.
 pub(super) struct Table {
-    // Declared, and so dropped, before the page: the window must not outlive it.
-    window: RamWindow,
-    page: PageRun,
+    page: Arc<TablePage>,
     used: Occupancy,
+    /// Entries that a [`Lease`](crate::iommu::Lease) has. Only a table of the last level has any.
+    leased: Occupancy,
+    /// The way to it, once one of its entries was leased.
+    path: Option<Arc<LeafPath>>,
     /// By index: a walk is one load a level. `None` until there is one; a table of the last level never has any.
     children: Option<Box<Children>>,
 }
@@ -73,8 +75,12 @@ impl Table {
         if (page.base().0 + (PAGE_SIZE - 1)) >> output_bits != 0 {
             return None;
         }
-        let window = RamWindow::new(memory, page.base(), PAGE_SIZE, Caching::Cached).ok()?;
-        Some(Self { window, page, used: Occupancy::EMPTY, children: None })
+        let page = Arc::new(TablePage::new(memory, page)?);
+        Some(Self { page, used: Occupancy::EMPTY, leased: Occupancy::EMPTY, path: None, children: None })
+    }
+
+    pub(super) fn page(&self) -> &Arc<TablePage> {
+        &self.page
     }
 
     pub(super) fn base(&self) -> PhysAddr {
@@ -85,8 +91,51 @@ impl Table {
         &self.used
     }
 
+    pub(super) fn leased(&self) -> &Occupancy {
+        &self.leased
+    }
+
+    /// The lowest entry of the range that is leased.
+    #[inline]
+    pub(super) fn first_leased(&self, first: usize, last: usize) -> Option<usize> {
+        if self.leased.is_empty() { None } else { self.leased.first_used(first, last) }
+    }
+
+    /// Marks free entries as leased. `None` when one of them is in use.
+    pub(super) fn lease(&mut self, first: usize, last: usize) -> Option<()> {
+        self.used.claim(first, last).ok()?;
+        self.leased.set(first, last);
+        Some(())
+    }
+
+    /// Ends the lease of entries, and clears them. True when one of them mapped something; `None`, with which nothing changes, when
+    /// one of them is not leased.
+    pub(super) fn end_lease(&mut self, first: usize, last: usize, clean: bool) -> Option<bool> {
+        self.leased.release(first, last).ok()?;
+        let mapped = (first..=last).any(|index| self.entry(index) != 0);
+        self.clear(first, last);
+        if clean && mapped {
+            self.clean(first, last);
+        }
+        Some(mapped)
+    }
+
+    pub(super) fn path(&self) -> Option<&Arc<LeafPath>> {
+        self.path.as_ref()
+    }
+
+    pub(super) fn set_path(&mut self, path: Arc<LeafPath>) {
+        self.path = Some(path);
+    }
+
+    /// True when an entry maps something.
+    #[inline]
+    pub(super) fn maps(&self, index: usize) -> bool {
+        (self.used.contains(index) && !self.leased.contains(index)) || self.entry(index) != 0
+    }
+
     pub(super) fn entry(&self, index: usize) -> u64 {
-        self.window.words()[index].load(Ordering::Relaxed)
+        self.page.words()[index].load(Ordering::Relaxed)
     }
 
     #[inline]
@@ -142,13 +191,13 @@ impl Table {
     #[inline]
     fn write_leaves<F: Format>(&self, (first, last): (usize, usize), level: Level, phys: PhysAddr, prot: Prot) {
         if first == last {
-            return self.window.words()[first].store(F::leaf(phys, level, prot), Ordering::Relaxed);
+            return self.page.words()[first].store(F::leaf(phys, level, prot), Ordering::Relaxed);
         }
         self.write_run::<F>((first, last), level, phys, prot);
     }
 
     fn write_run<F: Format>(&self, (first, last): (usize, usize), level: Level, phys: PhysAddr, prot: Prot) {
-        let words = &self.window.words()[first..=last];
+        let words = &self.page.words()[first..=last];
         // With a constant level for pages, which are the longest runs.
         if level == spec::LAST_LEVEL {
             store_leaves::<F>(words, spec::LAST_LEVEL, phys, prot);
@@ -164,9 +213,12 @@ impl Table {
     }
 
     /// As [`clear`](Self::clear), of entries that are all in use. The error, with which nothing changes, is the lowest one that is
-    /// free.
+    /// free, or leased.
     #[inline]
     pub(super) fn clear_used(&mut self, first: usize, last: usize) -> Result<(), usize> {
+        if let Some(index) = self.first_leased(first, last) {
+            return Err(index);
+        }
         self.used.release(first, last)?;
         self.write_zero(first, last);
         Ok(())
@@ -174,22 +226,7 @@ impl Table {
 
     #[inline]
     fn write_zero(&self, first: usize, last: usize) {
-        if first == last {
-            return self.window.words()[first].store(0, Ordering::Relaxed);
-        }
-        self.write_zeros(first, last);
-    }
-
-    fn write_zeros(&self, first: usize, last: usize) {
-        let (groups, rest) = self.window.words()[first..=last].as_chunks::<8>();
-        for group in groups {
-            for word in group {
-                word.store(0, Ordering::Relaxed);
-            }
-        }
-        for word in rest {
-            word.store(0, Ordering::Relaxed);
-        }
+        zero(&self.page.words()[first..=last]);
     }
 
     /// Links a table under an entry. Its own entries were made visible to the walker before.
@@ -198,7 +235,7 @@ impl Table {
         if children[index].is_none() {
             children[index] = Some(Box::new(child));
             // For other CPUs; the barrier before this call orders the stores for the hardware walker.
-            self.window.words()[index].store(entry, Ordering::Release);
+            self.page.words()[index].store(entry, Ordering::Release);
             self.used.set(index, index);
         }
     }
@@ -212,12 +249,17 @@ impl Table {
     }
 
     fn move_pages(self, gather: &mut Gather) {
-        let Self { window, page, children, .. } = self;
-        drop(window);
+        let Self { page, path, children, .. } = self;
+        // The ways to tables below refer to this page, and go first.
         for child in children.into_iter().flat_map(|children| *children).flatten() {
             child.move_pages(gather);
         }
-        gather.add_table(page);
+        drop(path);
+        match Arc::try_unwrap(page) {
+            Ok(page) => gather.add_table(page.into_page()),
+            // A lease that was forgotten still refers to it: it is never freed (P9).
+            Err(page) => core::mem::forget(page),
+        }
     }
 
     /// Number of tables below this one that are empty.
@@ -229,8 +271,7 @@ impl Table {
 
     /// Brings a run of entries from the CPU's caches to RAM, for a walker that does not snoop.
     pub(super) fn clean(&self, first: usize, last: usize) {
-        let bytes = |entries: usize| entries as u64 * ENTRY_BYTES;
-        self.window.memory().cache(CacheOp::Clean, self.base() + bytes(first), bytes(last - first + 1));
+        self.page.clean(first, last - first + 1);
     }
 }
 

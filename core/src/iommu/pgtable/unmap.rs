@@ -59,7 +59,7 @@ impl<F: Format> PageTable<F> {
 fn plan(table: &Table, level: Level, iova: u64, len: u64) -> Result<usize, MapError> {
     if level == spec::LAST_LEVEL {
         let (first, last) = run(level, iova, len);
-        return match table.used().first_free(first, last) {
+        return match table.used().first_free(first, last).or_else(|| table.first_leased(first, last)) {
             Some(index) => Err(MapError::Missing(DeviceAddr(iova + (index - first) as u64 * PAGE_SIZE))),
             None => Ok(0),
         };
@@ -84,17 +84,17 @@ fn tables_to_split(level: Level, piece: &Piece) -> usize {
 }
 
 /// Eraser of the entries that [`plan`] has checked.
-struct Eraser<'a> {
-    spare: Vec<Table>,
-    clean: bool,
-    memory: &'a dyn Memory,
-    gather: &'a mut Gather,
+pub(super) struct Eraser<'a> {
+    pub(super) spare: Vec<Table>,
+    pub(super) clean: bool,
+    pub(super) memory: &'a dyn Memory,
+    pub(super) gather: &'a mut Gather,
 }
 
 impl Eraser<'_> {
     /// Clears a range of one table. On `true` the table has no other entries and its parent must unlink it; its entries
     /// may then be unchanged, because they are dropped with it.
-    fn erase<F: Format>(&mut self, table: &mut Table, level: Level, iova: u64, len: u64) -> bool {
+    pub(super) fn erase<F: Format>(&mut self, table: &mut Table, level: Level, iova: u64, len: u64) -> bool {
         if level == spec::LAST_LEVEL {
             let (first, last) = run(level, iova, len);
             if table.used().only_within(first, last) {

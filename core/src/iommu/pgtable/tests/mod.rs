@@ -2,5 +2,6 @@
 
 mod board;
 mod layout;
+mod lease;
 mod model;
 mod ranges;
