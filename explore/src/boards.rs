@@ -162,32 +162,6 @@ impl BoardSpec {
         }
     }
 
-    /// Coverage points that no device of the board can reach.
-    pub(crate) fn unreachable(&self) -> &'static [&'static str] {
-        match self.hardware {
-            Hardware::Salvator => &[],
-            // It has no IOMMU, clocks, power domains or reset lines, its devices' registers do not fail, and `edu` maps nothing.
-            Hardware::Virt => &[
-                "error EIO",
-                "error EPERM",
-                "fault clock-enable",
-                "fault domain-alloc",
-                "fault domain-attach",
-                "fault group-claim",
-                "fault invalidate",
-                "fault iova-alloc",
-                "fault power-on",
-                "fault reset-deassert",
-                "fault table-alloc",
-                "released clock",
-                "released group",
-                "released iommu",
-                "released power",
-                "released reset",
-            ],
-        }
-    }
-
     /// Time for hardware to finish what is under way.
     pub(crate) fn rest(&self) -> Duration {
         match self.hardware {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bindery::promise::Promise;
-use bindery_explore::{Bounded, LifecycleError, Operation, Report, Violation, boards, device, scenario};
+use bindery_explore::{Bounded, Bounds, LifecycleError, Operation, Report, Violation, boards, device, scenario};
 
 const SATA: &str = "ee300000.sata";
 const DRIVER: &str = "sata_rcar";
@@ -39,6 +39,26 @@ fn every_path_with_one_preemption_keeps_the_promises() {
     assert!(Promise::ALL.iter().all(|p| report.checks.get(p.id()).is_some_and(|n| *n > 0)), "{report}");
     let reached = |what: &str| report.coverage.iter().filter(|(name, n)| name.starts_with(what) && **n > 0).count();
     assert_eq!((reached("transition "), reached("concurrent: ")), (bindery::binding::TRANSITIONS.len(), 9), "{report}");
+}
+
+#[test]
+fn points_of_resources_that_nobody_on_the_board_acquires_are_not_required() {
+    let required = |name: &str, board| {
+        let bounds = Bounds { paths: 1, ..Bounds::default().faults(1).preemptions(1) };
+        let lifecycle = device(name).on(board).bounds(bounds);
+        let required = lifecycle.run(&lifecycle.engine()).unwrap().required;
+        move |point: &str| required.iter().any(|known| known == point)
+    };
+    let (disk, clock) = (required(SATA, boards::salvator_xs()), required("scif", boards::salvator_xs()));
+    let edu = required("edu", boards::virt());
+    let of_an_iommu = ["fault domain-alloc", "fault invalidate", "fault iova-alloc", "error EPERM", "released group"];
+    let of_supplies = ["fault clock-enable", "fault power-on", "fault reset-deassert", "released clock"];
+    for point in of_an_iommu.into_iter().chain(of_supplies) {
+        assert_eq!([disk(point), clock(point), edu(point)], [true, true, false], "{point}");
+    }
+    // The registers of a function answer ones when it is pulled out, and the clock has none.
+    assert_eq!([disk("error EIO"), clock("error EIO"), edu("error EIO")], [true, false, false]);
+    assert_eq!([disk("fault vector-alloc"), edu("fault vector-alloc")], [false, true]);
 }
 
 #[test]

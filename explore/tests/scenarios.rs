@@ -44,6 +44,11 @@ scenarios! {
     lazy_and_silent = "lazy-and-silent";
     callback_blocks = "callback-blocks";
     guest_is_silent = "guest-is-silent";
+    guest_keeps_session = "guest-keeps-session";
+    masked_line = "masked-line";
+    does_not_stop = "does-not-stop";
+    power_of_a_provider = "power-of-a-provider";
+    children = "children";
 }
 
 #[test]

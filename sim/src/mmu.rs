@@ -39,6 +39,8 @@ struct Context {
     iotlb: BTreeMap<u64, BTreeSet<u64>>,
     /// Disabled: nothing is translated any more.
     off: bool,
+    /// Nothing is ever mapped in it.
+    blocks: bool,
 }
 
 #[derive(Debug, Default)]
@@ -141,7 +143,7 @@ impl Mmu {
         let mut s = self.lock();
         let used: BTreeSet<usize> = s.streams.values().copied().collect();
         for context in used {
-            let Context { table, iotlb, off } = &mut s.contexts[context];
+            let Context { table, iotlb, off, .. } = &mut s.contexts[context];
             if !*off {
                 for (at, page) in &*table {
                     iotlb.entry(*at).or_default().insert(*page);
@@ -187,7 +189,7 @@ impl Mmu {
     pub fn translate(&self, stream: u32, addr: u64) -> Access {
         let mut s = self.lock();
         let Some(context) = s.streams.get(&stream).copied() else { return Access::To(PhysAddr(addr)) };
-        let Context { table, iotlb, off } = &mut s.contexts[context];
+        let Context { table, iotlb, off, .. } = &mut s.contexts[context];
         if *off {
             return Access::Refused;
         }
@@ -197,6 +199,12 @@ impl Mmu {
         let Some(to) = found else { return Access::Refused };
         iotlb.entry(page).or_default().insert(to);
         Access::To(PhysAddr(to + offset))
+    }
+
+    /// Returns true when `stream` uses a context of a [blocked](DomainKind::Blocked) domain.
+    pub fn is_blocked(&self, stream: u32) -> bool {
+        let s = self.lock();
+        s.streams.get(&stream).is_some_and(|context| s.contexts[*context].blocks)
     }
 
     /// Returns true when the accesses of `stream` pass untranslated.
@@ -230,8 +238,8 @@ impl Mmu {
                 continue;
             }
             contexts.push(*context);
-            let Context { table, iotlb, off } = &s.contexts[*context];
-            off.hash(state);
+            let Context { table, iotlb, off, blocks } = &s.contexts[*context];
+            (off, blocks).hash(state);
             for (at, page) in table {
                 (at, number(*page)).hash(state);
             }
@@ -320,7 +328,7 @@ impl Iommu for MmuIommu {
             (s.domain_failed, s.fault_hit) = (true, true);
             return Err(IommuError::NoContext);
         }
-        s.contexts.push(Context::default());
+        s.contexts.push(Context { blocks: kind == DomainKind::Blocked, ..Context::default() });
         Ok(Arc::new(Domain { mmu: Arc::clone(&self.0), number: s.contexts.len() - 1, kind }))
     }
 

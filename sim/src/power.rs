@@ -65,7 +65,7 @@ impl PowerController {
     }
 
     /// Number of times that `line` was switched off: a device on a reset line lost its state as often.
-    pub(crate) fn offs(&self, line: LineId) -> u64 {
+    pub fn offs(&self, line: LineId) -> u64 {
         self.lock().lines.get(&line).map_or(0, |state| state.offs)
     }
 

@@ -59,7 +59,8 @@ impl Tally {
             *self.covered.entry(name).or_insert(0) += count;
         }
         for taken in &run.trail {
-            if matches!(taken.kind, Kind::Fault | Kind::Preemption) {
+            // Where the bounds left no other choice, nothing could have been injected.
+            if matches!(taken.kind, Kind::Fault | Kind::Preemption) && taken.alternatives > 1 {
                 self.count_injections(taken.kind, taken.what, u64::from(taken.choice != 0));
             }
         }

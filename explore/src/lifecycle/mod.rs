@@ -14,7 +14,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bindery::binding::ResourceKind;
-use bindery::device::{BusKind, Device, DeviceDesc, NodeId};
+use bindery::device::{BusKind, Device, DeviceDesc, NodeId, Resource};
+use bindery::driver::Errno;
+use bindery::env::{Env as _, Width};
 use bindery::firmware::fdt::FdtError;
 use bindery::instrument::FaultPoint;
 use bindery::machine::Machine;
@@ -100,6 +102,12 @@ pub(crate) struct Names {
     shares_group: bool,
     /// Kinds of the resources that it holds while it is bound.
     held: Vec<ResourceKind>,
+    /// Kinds of the resources that any device holds, the group peer included.
+    on_board: Vec<ResourceKind>,
+    /// It has registers, and accesses to them fail when it is pulled out.
+    registers_fail: bool,
+    /// The state in which everything was probed but the device, with translation and without.
+    idle: [Idle; 2],
 }
 
 impl Names {
@@ -109,14 +117,39 @@ impl Names {
     }
 }
 
+/// Numbers for the state in which everything was probed but the device, of all and of the machine alone. It may differ from the
+/// initial state of a path where others wait for the device.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Idle {
+    pub(crate) all: u64,
+    pub(crate) machine: u64,
+}
+
 /// Kinds of resources that not every driver uses: they count as coverage points where the device's driver does.
 const OPTIONAL: [ResourceKind; 4] =
     [ResourceKind::Bus, ResourceKind::BusMaster, ResourceKind::DmaArena, ResourceKind::Vectors];
 
-/// The coverage points of resources of a kind.
+/// The coverage points of resources of a kind: those that nobody reaches where nobody holds one.
 fn points_of(kind: ResourceKind) -> impl Iterator<Item = String> {
-    let fault = (kind == ResourceKind::Vectors).then(|| format!("fault {}", FaultPoint::VectorAlloc.name()));
-    fault.into_iter().chain([format!("released {}", kind.name())])
+    let faults: &[FaultPoint] = match kind {
+        ResourceKind::Vectors => &[FaultPoint::VectorAlloc],
+        ResourceKind::Power => &[FaultPoint::PowerOn],
+        ResourceKind::Clock => &[FaultPoint::ClockEnable],
+        ResourceKind::Reset => &[FaultPoint::ResetDeassert],
+        ResourceKind::Group => &[
+            FaultPoint::GroupClaim,
+            FaultPoint::DomainAlloc,
+            FaultPoint::DomainAttach,
+            FaultPoint::IovaAlloc,
+            FaultPoint::TableAlloc,
+            FaultPoint::Invalidate,
+        ],
+        _ => &[],
+    };
+    let faults = faults.iter().map(|point| format!("fault {}", point.name()));
+    // The type of a group cannot be changed by everybody.
+    let refused = (kind == ResourceKind::Group).then(|| format!("error {}", Errno::EPERM));
+    faults.chain(refused).chain([format!("released {}", kind.name())])
 }
 
 /// A fixture in the initial state of every path, and the operations that may run concurrently on it.
@@ -127,7 +160,7 @@ type Ready = (Fixture, Vec<Operation>);
 struct Fixtures {
     /// Fixtures for reuse, with translation and without.
     ready: [Mutex<Vec<Ready>>; 2],
-    names: Mutex<Option<Names>>,
+    names: Mutex<Option<Arc<Names>>>,
 }
 
 /// The lifecycle of one device on one board: bound, used, and ended in every way, with injected faults and
@@ -210,11 +243,16 @@ impl Lifecycle {
             .filter(|variant| known.as_ref().is_some_and(|n| !((variant.possible)(n) && (variant.has_effect)(n))))
             .collect();
         let held = known.as_ref().map_or(&[][..], |names| &names.held);
-        let unused = OPTIONAL.iter().filter(|kind| known.is_some() && !held.contains(kind));
-        let unused: Vec<_> = unused.flat_map(|kind| points_of(*kind)).collect();
+        let on_board = known.as_ref().map_or(&[][..], |names| &names.on_board);
+        let is_used =
+            |kind: &ResourceKind| if OPTIONAL.contains(kind) { held.contains(kind) } else { on_board.contains(kind) };
+        let unused = ResourceKind::ALL.iter().filter(|kind| known.is_some() && !is_used(kind));
+        let mut unused: Vec<_> = unused.flat_map(|kind| points_of(*kind)).collect();
+        if known.as_ref().is_some_and(|names| !names.registers_fail) {
+            unused.push(format!("error {}", Errno::EIO));
+        }
         let required = |point: &String| {
             !self.allowed_unreached.contains(point)
-                && !self.board.unreachable().contains(&point.as_str())
                 && !unused.contains(point)
                 && impossible.iter().all(|variant| variant.name != point)
         };
@@ -287,7 +325,8 @@ impl Lifecycle {
         let scene = Scene::new(fixture, chooser, operations.clone(), ordered);
         events::record(&scene);
         let (scene_of, user) = (&scene, self.user.as_deref());
-        let play = Play { names: &names, board: &self.board, scene: scene_of, variant: variant.name, user };
+        let idle = names.idle[usize::from(variant.untranslated)];
+        let play = Play { names: &names, board: &self.board, scene: scene_of, variant: variant.name, user, idle };
         let outcome = (variant.play)(&play);
         let fixture = scene.end();
         outcome?;
@@ -300,7 +339,7 @@ impl Lifecycle {
         Ok(())
     }
 
-    fn names(&self) -> Names {
+    fn names(&self) -> Arc<Names> {
         let names = self.fixtures.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
         names.expect("`prepare` has run")
     }
@@ -358,8 +397,29 @@ impl Lifecycle {
         let members = group.map(|group| group.info().members).unwrap_or_default();
         let shares_group = members.iter().any(|member| **member != *device.name() && in_use(member));
         let (device, part) = (device.name().to_owned(), self.board.part(device.name()));
-        let names = Names { device, part, driver, iommu, suppliers, parent, peer_iommu, desc, shares_group, held };
-        *self.fixtures.names.lock().unwrap_or_else(PoisonError::into_inner) = Some(names);
+        let mut idle = [Idle::default(); 2];
+        let (on_board, registers_fail) = (Vec::new(), false);
+        let mut names = Names {
+            device,
+            part,
+            driver,
+            iommu,
+            suppliers,
+            parent,
+            peer_iommu,
+            desc,
+            shares_group,
+            held,
+            on_board,
+            registers_fail,
+            idle,
+        };
+        (names.on_board, names.registers_fail) = self.reachable(&names)?;
+        for (untranslated, idle) in [false, true].into_iter().zip(&mut idle) {
+            *idle = self.idle(&names, untranslated)?;
+        }
+        names.idle = idle;
+        *self.fixtures.names.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(names));
         Ok(())
     }
 
@@ -382,10 +442,49 @@ impl Lifecycle {
         Ok(None)
     }
 
+    /// Finds out what paths without faults acquire on the board, and whether the device's registers can fail.
+    fn reachable(&self, names: &Names) -> Result<(Vec<ResourceKind>, bool), FdtError> {
+        let mut found = Vec::new();
+        let mut fails = false;
+        for untranslated in [false, true] {
+            let fixture = Fixture::new(&self.board, untranslated)?;
+            let Ok(fixture) = self.furnish(fixture, names, untranslated) else { continue };
+            fixture.start();
+            let machine = &fixture.machine;
+            let mut look = || {
+                let held = machine.devices().into_iter().flat_map(|device| machine.resources(&device));
+                found.extend(held.map(|(_, kind, ..)| kind));
+            };
+            look();
+            let _ = machine.unbind(&names.device, names.driver);
+            peer::binds(machine);
+            look();
+            fails |= names.held.contains(&ResourceKind::Mmio) && registers_fail(&fixture, names);
+        }
+        let kinds = ResourceKind::ALL.iter().copied().filter(|kind| found.contains(&kind.name())).collect();
+        Ok((kinds, fails))
+    }
+
+    /// The state in which everything was probed but the device.
+    fn idle(&self, names: &Names, untranslated: bool) -> Result<Idle, FdtError> {
+        let fixture = Fixture::new(&self.board, untranslated)?;
+        let Ok(fixture) = self.furnish(fixture, names, untranslated) else { return Ok(Idle::default()) };
+        fixture.start();
+        let _ = fixture.machine.unbind(&names.device, names.driver);
+        recovery::probe_others(&fixture.machine, &names.device, || {});
+        fixture.reset();
+        Ok(Idle { all: fixture.held(), machine: fixture.held_by_machine() })
+    }
+
     /// A fixture in which nothing was probed yet.
     fn fixture(&self, names: &Names, untranslated: bool) -> Result<Fixture, Violation> {
-        let mut fixture = Fixture::new(&self.board, untranslated)
+        let fixture = Fixture::new(&self.board, untranslated)
             .map_err(|e| Violation::seen_by("scenario", "device tree", e.to_string()))?;
+        self.furnish(fixture, names, untranslated)
+    }
+
+    /// Adds the peer and the phantom.
+    fn furnish(&self, mut fixture: Fixture, names: &Names, untranslated: bool) -> Result<Fixture, Violation> {
         fixture.machine.register(peer::Peer::new(&self.board, &fixture.machine));
         fixture.machine.register(peer::Phantom);
         let added = peer::add(&self.board, &fixture.machine, names.peer_iommu.filter(|_| !untranslated));
@@ -421,6 +520,17 @@ impl fmt::Debug for Lifecycle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Lifecycle({} on {})", self.device, self.board.name())
     }
+}
+
+/// Pulls the device out, and returns true when accesses to its registers fail then.
+fn registers_fail(fixture: &Fixture, names: &Names) -> bool {
+    let windows = names.desc.resources.iter().filter_map(|resource| match resource {
+        Resource::Mem { base, len } => fixture.board.map_io(*base, *len).ok(),
+        _ => None,
+    });
+    let windows: Vec<_> = windows.collect();
+    let _ = fixture.board.unplug(&names.part);
+    windows.iter().any(|window| window.read(0, Width::W32).is_err())
 }
 
 /// The device that the driver called `driver` has, if it has one alone.

@@ -11,7 +11,7 @@ use bindery::promise::Promise;
 use bindery_drivers::edu::Edu;
 use bindery_drivers::sata_rcar::SataRcar;
 
-use super::{Names, state_of};
+use super::{Idle, Names, state_of};
 use crate::boards::{BoardSpec, Defect};
 use crate::engine::{Violation, Visit};
 use crate::scene::Scene;
@@ -24,6 +24,7 @@ pub(crate) struct Play<'a> {
     /// The name of the variant.
     pub(crate) variant: &'static str,
     pub(super) user: Option<&'a User>,
+    pub(super) idle: Idle,
 }
 
 /// A user of the device.

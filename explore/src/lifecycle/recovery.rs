@@ -1,5 +1,8 @@
 //! Recovery after a lifecycle: faults are removed, and the next lifecycle must be like the first.
 
+use std::sync::Arc;
+
+use bindery::machine::Machine;
 use bindery::promise::Promise;
 
 use super::peer;
@@ -7,11 +10,39 @@ use super::play::Play;
 use crate::engine::{Violation, Visit};
 
 const OWNER: &str = "vfio-platform";
+/// Rounds in which unbound devices are probed, for suppliers of suppliers.
+const ROUNDS: usize = 3;
+/// No driver's name.
+const NOBODY: &str = "nobody";
+
+/// Probes every unbound device once.
+fn probe_round(machine: &Arc<Machine>) {
+    for device in machine.devices().iter().filter(|d| d.driver().is_none()) {
+        let _ = machine.probe(device.name());
+    }
+    machine.settle();
+}
+
+/// Restores by `restore`, and probes every unbound device but the one called `device`, which nobody binds: not when it or its
+/// driver is added again, and not when its suppliers are back.
+pub(super) fn probe_others(machine: &Arc<Machine>, device: &str, restore: impl FnOnce()) {
+    let admits = |driver| machine.device(device).map(|device| device.set_driver_override(driver));
+    machine.set_autoprobe(false);
+    restore();
+    for _ in 0..ROUNDS {
+        // Its parent's driver may have added it again.
+        admits(Some(NOBODY));
+        // If it waited for another try, that ends here.
+        probe_round(machine);
+    }
+    admits(None);
+    machine.set_autoprobe(true);
+}
 
 impl Play<'_> {
-    /// Ends a lifecycle. When the fixture is in its initial state, nothing more is to be checked. Otherwise faults are disabled
-    /// from here on, what was broken or removed is restored, the device is bound, used and unbound once more, and then the
-    /// fixture must be in its initial state (P4).
+    /// Ends a lifecycle. Faults are disabled from here on, and what was broken or removed is put back, while the device stays
+    /// unbound: then nothing may be left of the lifecycle but what the machine lists as kept (P4). Where something is, or nothing
+    /// went wrong, the device is bound, used and unbound once more, and then nothing may be left at all.
     pub(crate) fn recover(&self, visit: Visit) -> Result<(), Violation> {
         let scene = self.scene;
         if scene.fixture.is_at_baseline() {
@@ -24,9 +55,15 @@ impl Play<'_> {
         if scene.fixture.is_at_baseline() {
             return Ok(());
         }
-        self.restore();
         if let Visit::Seen = visit {
+            self.restore();
+            scene.machine().set_autoprobe(true);
             self.unbind_only_device();
+            return Ok(());
+        }
+        self.put_back()?;
+        // The next lifecycle is like the first. Where nothing went wrong, that is tried all the same.
+        if scene.chooser().is_disturbed() && scene.fixture.is_at_baseline() {
             return Ok(());
         }
         self.probe_all();
@@ -55,6 +92,28 @@ impl Play<'_> {
         })
     }
 
+    /// Puts everything back but the device's binding, and compares with the initial state before the next one cleans up.
+    fn put_back(&self) -> Result<(), Violation> {
+        let (scene, machine) = (self.scene, self.scene.machine());
+        // Hardware that was pulled out, or whose bus is enumerated again, comes back as after power-up.
+        let pulled = scene.board().is_plugged(&self.names.part) == Some(false) || self.names.parent.is_some();
+        probe_others(machine, &self.names.device, || {
+            self.restore();
+            // Another user may have bound it.
+            let _ = machine.unbind(&self.names.device, self.names.driver);
+        });
+        scene.check("put back")?;
+        scene.fixture.drain_hardware();
+        let kept = !machine.quarantine().is_empty() || !machine.pinned_supplies().is_empty();
+        let same = kept
+            || scene.fixture.is_at_baseline()
+            || scene.fixture.held() == self.idle.all
+            || pulled && scene.fixture.held_by_machine() == self.idle.machine;
+        scene.chooser().check(Promise::NothingLeft, same, "state differs after tear-down", || {
+            format!("after tear-down something is left: {}", scene.fixture.difference())
+        })
+    }
+
     /// Restores everything that was broken, removed or overridden.
     fn restore(&self) {
         let (machine, names) = (self.scene.machine(), self.names);
@@ -68,7 +127,6 @@ impl Play<'_> {
         }
         let _ = self.scene.board().plug(&names.part);
         self.board.register(machine);
-        machine.set_autoprobe(true);
         // What was pulled out has no addresses until its bus is enumerated again.
         if machine.device(&names.device).is_none() || !self.board.answers(self.scene.board(), &names.desc) {
             match &names.parent {
@@ -84,13 +142,9 @@ impl Play<'_> {
 
     /// Probes every unbound device, suppliers first.
     pub(crate) fn probe_all(&self) {
-        let machine = self.scene.machine();
-        machine.settle();
-        for _ in 0..3 {
-            for device in machine.devices().iter().filter(|d| d.driver().is_none()) {
-                let _ = machine.probe(device.name());
-            }
-            machine.settle();
+        self.scene.machine().settle();
+        for _ in 0..ROUNDS {
+            probe_round(self.scene.machine());
         }
     }
 

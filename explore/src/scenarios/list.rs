@@ -8,6 +8,8 @@ use super::topology::{DeviceSpec, Numbers, Topology};
 
 const A: usize = 0;
 const B: usize = 1;
+const C: usize = 2;
+const D: usize = 3;
 
 /// One scenario.
 pub(super) struct Spec {
@@ -374,6 +376,99 @@ pub(super) const ALL: &[Spec] = &[
         ],
         concurrent: &[Step::GuestMap(A, 0), Step::Remove(A)],
         manner: Manner::Silent,
+        ..SPEC
+    },
+    Spec {
+        name: "guest-keeps-session",
+        title: "a guest that does not answer keeps the session that was ended, and another one gets a device of the same group",
+        topology: |n| {
+            let device = |n: &mut Numbers, slot| DeviceSpec {
+                streams: vec![(0, n.distinct(slot))],
+                supplies: vec![(0, (Reset, n.distinct(slot)))],
+                ..DeviceSpec::default()
+            };
+            let devices = vec![device(n, 0), device(n, 1)];
+            Topology::of(n, devices).iommus(&[false]).controllers(1)
+        },
+        begin: &[Step::Give(A), Step::Give(B), Step::Open(A, 0)],
+        steps: &[
+            Step::GuestMap(A, 0),
+            Step::TakeBack(A),
+            Step::Open(B, 1),
+            Step::GuestMap(B, 1),
+            Step::Close(B),
+            Step::Give(A),
+            Step::Open(A, 1),
+        ],
+        concurrent: &[Step::Open(B, 1)],
+        manner: Manner::Silent,
+        ..SPEC
+    },
+    Spec {
+        name: "masked-line",
+        title: "two devices raise one interrupt line, which one of them masks until it leaves",
+        topology: |n| {
+            let line = Some(n.line(0));
+            let device = || DeviceSpec { line, ..DeviceSpec::default() };
+            Topology::of(n, vec![device(), device()])
+        },
+        begin: &[Step::Bind(A), Step::Bind(B)],
+        steps: &[Step::Mask(A), Step::Transfer(B), Step::Unbind(A), Step::Bind(A), Step::Vanish(A), Step::Add(A)],
+        concurrent: &[Step::Unbind(A)],
+        ..SPEC
+    },
+    Spec {
+        name: "does-not-stop",
+        title: "two devices share a clock, and do not stop when they are asked to",
+        topology: |n| {
+            let shared = n.distinct(1);
+            let device =
+                |own| DeviceSpec { supplies: vec![(0, (Clock, shared)), (0, (Clock, own))], ..DeviceSpec::default() };
+            let devices = vec![device(n.distinct(0)), device(n.distinct(2))];
+            Topology::of(n, devices).controllers(1)
+        },
+        begin: &[Step::Bind(A), Step::Bind(B), Step::Jam(A), Step::Jam(B)],
+        steps: &[Step::Unbind(A), Step::Unbind(B), Step::Bind(A), Step::Vanish(A), Step::Add(A)],
+        concurrent: &[Step::Unbind(B)],
+        ..SPEC
+    },
+    Spec {
+        name: "power-of-a-provider",
+        title: "a device's clock is of a provider that needs power itself; the device does not stop, and the provider leaves",
+        topology: |n| {
+            let device = DeviceSpec {
+                streams: vec![(0, n.distinct(2))],
+                supplies: vec![(1, (Clock, n.distinct(0)))],
+                ..DeviceSpec::default()
+            };
+            let power = (Power, n.distinct(1));
+            Topology::of(n, vec![device]).iommus(&[true]).controllers(2).powered((1, 0, power))
+        },
+        begin: &[Step::Bind(A), Step::Jam(A)],
+        steps: &[Step::Unbind(A), Step::UnbindController(B), Step::BindController(B), Step::Bind(A), Step::Transfer(A)],
+        ..SPEC
+    },
+    Spec {
+        name: "children",
+        title: "a device with two children that its driver adds, and one that firmware describes below it",
+        topology: |n| {
+            let device = |parent, below| DeviceSpec { parent, below, ..DeviceSpec::default() };
+            let devices = vec![device(None, None), device(Some(A), None), device(Some(A), None), device(None, Some(A))];
+            Topology::of(n, devices)
+        },
+        begin: &[Step::Bind(A), Step::Bind(B)],
+        steps: &[
+            Step::Bind(A),
+            Step::Bind(B),
+            Step::Bind(C),
+            Step::Bind(D),
+            Step::Jam(B),
+            Step::Unbind(A),
+            Step::Remove(A),
+            Step::Vanish(A),
+            Step::Add(A),
+            Step::Add(D),
+        ],
         ..SPEC
     },
 ];

@@ -24,6 +24,10 @@ use crate::engine::Violation;
 pub(super) struct Strictness {
     /// A call has failed: what a device that was not shown to be quiesced needs may be kept, if the machine lists it.
     pub(super) has_failed: bool,
+    /// A device did not stop: the same.
+    pub(super) has_jammed: bool,
+    /// Calls that may fail on a path.
+    pub(super) faults: u32,
     /// An invalidation was not confirmed, or invalidations are batched: IOTLBs may remember more than tables say.
     pub(super) may_remember: bool,
     /// Pages that were free when nothing was bound.
@@ -42,7 +46,38 @@ impl Setup {
         self.supplies(exact)?;
         let free = self.free_pages();
         self.streams(exact, &free)?;
-        self.pages(exact, &free)
+        self.pages(exact, &free)?;
+        self.stops()?;
+        self.left(exact)
+    }
+
+    /// Devices below one are unbound before it is asked to stop.
+    fn stops(&self) -> Result<(), Violation> {
+        let wrong = self.owners.stops().wrong.pop();
+        wrong.map_or(Ok(()), |wrong| Err(differs(Promise::SuppliersOutlast, "stopped before those below", wrong)))
+    }
+
+    /// A device without a holder claims nothing, and nothing is kept of one that was pulled out.
+    fn left(&self, exact: &Strictness) -> Result<(), Violation> {
+        let of = |name: &str| DEVICES.iter().position(|device| name.rsplit('/').next() == Some(*device));
+        let gone = self.gone();
+        let quarantined = self.machine.quarantine().into_iter().map(|held| held.device.to_string());
+        let pinned = self.machine.pinned_supplies().into_iter().map(|kept| kept.device);
+        let mut kept = quarantined.chain(pinned).filter(|name| of(name).is_some_and(|d| gone.contains(&d)));
+        if let Some(name) = kept.next() {
+            let detail = format!("{name} was pulled out, and what it used is kept");
+            return Err(differs(Promise::NothingLeft, "kept for a device that is gone", detail));
+        }
+        let may_keep = exact.has_failed || exact.has_jammed;
+        let is_kept =
+            |d: usize| may_keep && self.machine.pinned_supplies().iter().any(|kept| of(&kept.device) == Some(d));
+        for claim in self.machine.claims() {
+            let holder = DEVICES.iter().position(|device| claim.holder.contains(device));
+            let Some(d) = holder.filter(|d| !self.has_holder(*d) && !is_kept(*d)) else { continue };
+            let detail = format!("{} has no holder, and claims {}", DEVICES[d], claim.subject);
+            return Err(differs(Promise::Claimed, "claim of nobody", detail));
+        }
+        Ok(())
     }
 
     /// Devices in the hands of a driver of the host, or of the pass-through owner.
@@ -68,7 +103,10 @@ impl Setup {
             match masked {
                 Some(_) if holders.is_empty() => return say("line enabled", "is enabled although nobody holds it"),
                 None if !holders.is_empty() => return say("line disabled", "is disabled"),
-                Some(true) if holders.iter().all(|d| self.is_owned(*d)) && !holders.is_empty() => {
+                Some(true)
+                    if holders.iter().all(|d| self.owners.of(DEVICES[*d]).is_some_and(|held| !held.masks))
+                        && !holders.is_empty() =>
+                {
                     return say("line masked", "is masked although no user masks it");
                 }
                 Some(false) if holders.iter().any(|d| self.is_passed(*d) && !self.passed(*d).unmasked) => {
@@ -88,6 +126,22 @@ impl Setup {
             let passed = self.is_passed(d);
             needed.extend(self.topology.lines_of(d).filter(|(_, line)| !passed || line.0 != SupplierKind::Regulator));
         }
+        for d in self.devices().filter(|d| self.may_run(*d) && !self.has_holder(*d)) {
+            // It can be held in reset.
+            if self.topology.lines_of(d).any(|(_, line)| line.0 == SupplierKind::Reset) {
+                continue;
+            }
+            needed.extend(self.topology.lines_of(d).filter(|(_, line)| line.0 != SupplierKind::Regulator));
+        }
+        for (c, by, line) in &self.topology.powered {
+            if self.controller_is_bound(*c) || needed.iter().any(|(of, _)| of == c) {
+                needed.insert((*by, *line));
+            }
+        }
+        let uses_now = |c: usize, line: LineId| {
+            let mut holders = self.devices().filter(|d| self.has_holder(*d));
+            holders.any(|d| self.topology.lines_of(d).any(|l| l == (c, line)))
+        };
         for (c, line) in &needed {
             let say = |promise, kind, what| {
                 let uses = |d: &usize| self.topology.lines_of(*d).any(|l| l == (*c, *line));
@@ -96,7 +150,8 @@ impl Setup {
                 let (kind_of, number, of) = (line.0, line.1, CONTROLLERS[*c]);
                 Err(differs(promise, kind, format!("{kind_of:?} {number} of {of} {what}, used by {}", who.join(", "))))
             };
-            if !self.controller_is_bound(*c) {
+            // Of one that may run and has no driver any more, its provider's driver may have left, too.
+            if !self.controller_is_bound(*c) && uses_now(*c, *line) {
                 return say(Promise::SuppliersOutlast, "without its provider", "has no driver any more");
             }
             if !self.controllers[*c].is_on(*line) {
@@ -109,9 +164,13 @@ impl Setup {
                     // A device that is gone is named by its node.
                     let name = kept.device.rsplit('/').next();
                     let d = DEVICES.iter().position(|device| name == Some(device));
-                    kept.args == [line.1] && d.is_some_and(|d| self.topology.lines_of(d).any(|l| l == (c, line)))
+                    let provider = CONTROLLERS.iter().position(|controller| name == Some(controller));
+                    let powers =
+                        self.topology.powered.iter().any(|(of, by, l)| provider == Some(*of) && (*by, *l) == (c, line));
+                    kept.args == [line.1]
+                        && (powers || d.is_some_and(|d| self.topology.lines_of(d).any(|l| l == (c, line))))
                 };
-                if exact.has_failed && self.machine.pinned_supplies().iter().any(listed) {
+                if (exact.has_failed || exact.has_jammed) && self.machine.pinned_supplies().iter().any(listed) {
                     continue;
                 }
                 let detail = format!("{:?} {} of {} is on, and nobody uses it", line.0, line.1, CONTROLLERS[c]);
@@ -152,6 +211,9 @@ impl Setup {
     fn streams(&self, exact: &Strictness, free: &BTreeSet<u64>) -> Result<(), Violation> {
         for d in self.devices().filter(|d| self.is_there(*d)) {
             let group = self.group(d);
+            if !group.iter().any(|d| self.has_holder(*d)) {
+                self.blocked(exact, d)?;
+            }
             for (iommu, stream) in &self.topology.devices[d].streams {
                 if !self.iommu_is_bound(*iommu) {
                     if self.has_holder(d) {
@@ -165,6 +227,19 @@ impl Setup {
             }
         }
         Ok(())
+    }
+
+    /// Streams of a group that has no holder are blocked. Each call that failed may have left one as it was.
+    fn blocked(&self, exact: &Strictness, device: usize) -> Result<(), Violation> {
+        let streams = &self.topology.devices[device].streams;
+        let open = streams.iter().filter(|(i, stream)| self.iommu_is_bound(*i) && !self.iommus[*i].is_blocked(*stream));
+        let open: Vec<_> = open.map(|(i, stream)| format!("{stream} of {}", IOMMUS[*i])).collect();
+        let allowed = if exact.has_failed { exact.faults as usize } else { 0 };
+        if open.len() <= allowed {
+            return Ok(());
+        }
+        let detail = format!("{} has no holder, and stream {} is not blocked", DEVICES[device], open.join(", stream "));
+        Err(differs(Promise::UnreachableBeforeFree, "not blocked", detail))
     }
 
     fn stream(
@@ -202,6 +277,11 @@ impl Setup {
             let detail = format!("stream {stream} of {name} does not reach {page:#x} at {at:#x}, which is mapped");
             return Err(differs(Promise::MatchingBackend, "mapping missing", detail));
         }
+        let in_use = group.iter().any(|d| self.is_owned(*d) || self.passed(*d).session.is_some());
+        if let Some((at, page)) = reached.first().filter(|_| !in_use && !exact.has_failed) {
+            let detail = format!("stream {stream} of {name} reaches {page:#x} at {at:#x}, and nobody uses it");
+            return Err(differs(Promise::UnreachableBeforeFree, "reached by nobody", detail));
+        }
         let table = mmu.table(stream);
         let beyond = reached.iter().find(|map| !mine.contains(map) && (!exact.may_remember || table.contains(map)));
         if let Some((at, page)) = beyond {
@@ -224,7 +304,7 @@ impl Setup {
             return Err(differs(Promise::UnreachableBeforeFree, "page in use is free", detail));
         }
         let lost = exact.free.iter().find(|page| !held.contains(page) && !free.contains(page));
-        if let Some(page) = lost.filter(|_| !exact.has_failed && !exact.may_remember) {
+        if let Some(page) = lost.filter(|_| !exact.has_failed && !exact.has_jammed && !exact.may_remember) {
             let detail = format!("{} is neither free nor in use", PhysAddr(*page));
             return Err(differs(Promise::NothingLeft, "page lost", detail));
         }

@@ -1,6 +1,6 @@
 //! A bus master at register level, and its driver.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -95,15 +95,37 @@ impl DeviceModel for RingModel {
 pub(super) struct Held {
     /// Device address and page of each of its mappings.
     pub(super) maps: Vec<(u64, u64)>,
+    /// It masks its line.
+    pub(super) masks: bool,
 }
 
 /// What drivers hold: an entry from the end of a successful probe until its driver data is dropped.
 #[derive(Default, Debug)]
-pub(super) struct Owners(Mutex<BTreeMap<String, Held>>);
+pub(super) struct Owners {
+    held: Mutex<BTreeMap<String, Held>>,
+    stops: Mutex<Stops>,
+}
+
+/// How devices stop.
+#[derive(Default, Debug)]
+pub(super) struct Stops {
+    /// Devices that do not stop when they are asked to.
+    pub(super) jammed: BTreeSet<String>,
+    /// Devices that did not, and have not been seen at rest since.
+    pub(super) running: BTreeSet<String>,
+    /// Device that is being removed.
+    pub(super) removed: Option<&'static str>,
+    /// What was wrong when a device was asked to stop.
+    pub(super) wrong: Vec<String>,
+}
 
 impl Owners {
     pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Held>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn stops(&self) -> MutexGuard<'_, Stops> {
+        self.stops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn of(&self, device: &str) -> Option<Held> {
@@ -125,12 +147,17 @@ impl Drop for Entry {
 
 /// The children of a device, by its name.
 type Children = Arc<dyn Fn(&str) -> Vec<DeviceDesc> + Send + Sync>;
+/// The devices below a device, by names, and true for those that firmware describes there.
+type Below = Arc<dyn Fn(&str) -> Vec<(&'static str, bool)> + Send + Sync>;
 
 /// Driver of [`RingModel`].
 pub(super) struct RingDriver {
     pub(super) owners: Arc<Owners>,
     /// Children that it adds, by the device that has them.
     pub(super) children: Children,
+    /// Devices that must have been unbound before a device is asked to stop: where firmware describes them, before one that is
+    /// removed is.
+    pub(super) below: Below,
 }
 
 /// Driver data.
@@ -141,7 +168,8 @@ pub(super) struct Port<'b> {
     more: Mutex<Vec<Coherent<'b>>>,
     interrupts: Arc<AtomicU32>,
     entry: Entry,
-    _irq: Option<Irq<'b>>,
+    below: Vec<(&'static str, bool)>,
+    irq: Option<Irq<'b>>,
     _regulator: Option<SupplyUse>,
 }
 
@@ -158,6 +186,11 @@ impl Driver for RingDriver {
         }
         let regs = dev.mmio(0)?;
         regs.write32(CONTROL, 0)?;
+        {
+            let mut stops = self.owners.stops();
+            stops.running.remove(dev.name());
+            stops.jammed.remove(dev.name());
+        }
         dev.mark_quiesced(Quiesced::stopped());
         let ring = dev.dma().coherent(PAGE)?;
         let interrupts = dev.desc().resources.iter().any(|r| matches!(r, bindery::device::Resource::Irq { .. }));
@@ -176,7 +209,7 @@ impl Driver for RingDriver {
             dev.add_child(child)?;
         }
         regs.write32(CONTROL, 1)?;
-        let held = Held { maps: vec![place(&ring)] };
+        let held = Held { maps: vec![place(&ring)], masks: false };
         self.owners.lock().insert(dev.name().to_owned(), held);
         let entry = Entry { owners: Arc::clone(&self.owners), device: dev.name().to_owned() };
         Ok(Port {
@@ -186,12 +219,26 @@ impl Driver for RingDriver {
             more: Mutex::default(),
             interrupts: requests,
             entry,
-            _irq: irq,
+            below: (self.below)(dev.name()),
+            irq,
             _regulator: regulator,
         })
     }
 
     fn quiesce(port: &Port<'_>) -> Result<Quiesced, QuiesceError> {
+        let (owners, name) = (&port.entry.owners, port.entry.device.as_str());
+        let mut stops = owners.stops();
+        let removed = stops.removed == Some(name);
+        let mut below = port.below.iter().filter(|(_, by_firmware)| removed || !by_firmware).map(|(below, _)| below);
+        let bound = below.find(|below| owners.of(below).is_some());
+        stops.wrong.extend(
+            bound.map(|below| format!("{name} is asked to stop before {below}, which is below it, was unbound")),
+        );
+        if stops.jammed.contains(name) {
+            stops.running.insert(name.to_owned());
+            return Err(QuiesceError("it does not stop"));
+        }
+        drop(stops);
         port.regs.write32(CONTROL, 0).map_err(|_| QuiesceError("the registers are gone"))?;
         Ok(Quiesced::stopped())
     }
@@ -235,6 +282,14 @@ impl<'b> Port<'b> {
             }
         }
         Ok(())
+    }
+
+    /// Masks its line.
+    pub(super) fn mask(&self) {
+        if let Some(irq) = &self.irq {
+            irq.mask();
+            self.held(|held| held.masks = true);
+        }
     }
 
     /// Allocates one more page.

@@ -1,6 +1,6 @@
 //! A small system: hardware, machine, and what its users hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -73,8 +73,19 @@ pub(super) struct Setup {
     released: Arc<AtomicBool>,
     /// A callback has blocked for longer than the host may wait for it.
     waited_for: Arc<AtomicBool>,
+    /// Sessions that the host has ended, and their users keep.
+    pub(super) kept: Mutex<Vec<Arc<Session>>>,
+    /// Number of resets of each device when a guest opened it last.
+    pub(super) opened: Mutex<BTreeMap<usize, u64>>,
+    /// Devices that were pulled out.
+    pub(super) gone: Mutex<BTreeSet<usize>>,
     iommu_nodes: Vec<NodeId>,
     controller_nodes: Vec<NodeId>,
+}
+
+/// A need of line `cell` of the provider at `node`.
+fn need(node: NodeId, kind: SupplierKind, property: &str, cell: u32) -> Supplier {
+    Supplier { node, target: node, kind, property: property.into(), args: vec![cell] }
 }
 
 /// Base address of the registers of device `d`.
@@ -106,14 +117,23 @@ impl Setup {
         let machine = Arc::clone(&fixture.machine);
         machine.set_autoprobe(false);
         let owners = Arc::new(Owners::default());
-        let add = |name: &str, compatible: &str| {
+        let add = |name: &str, compatible: &str, suppliers: Vec<Supplier>| {
             let mut desc = DeviceDesc::new(name);
             desc.compatible.push(compatible.into());
+            desc.suppliers = suppliers;
             machine.add_device(desc).ok().map(|device| device.node())
         };
-        let iommu_nodes = IOMMUS.iter().take(iommus.len()).filter_map(|name| add(name, "test,mmu")).collect();
-        let controller_nodes =
-            CONTROLLERS.iter().take(controllers.len()).filter_map(|name| add(name, "test,power")).collect();
+        let iommu_nodes =
+            IOMMUS.iter().take(iommus.len()).filter_map(|name| add(name, "test,mmu", Vec::new())).collect();
+        let mut controller_nodes: Vec<NodeId> = Vec::new();
+        for (c, name) in CONTROLLERS.iter().enumerate().take(controllers.len()) {
+            // Of one that comes before it.
+            let powered = topology.powered.iter().filter(|(of, ..)| *of == c);
+            let powered =
+                powered.map(|(_, by, (kind, number))| need(controller_nodes[*by], *kind, "power-domains", *number));
+            let powered = powered.collect();
+            controller_nodes.extend(add(name, "test,power", powered));
+        }
         let setup = Self {
             topology: topology.clone(),
             board: Arc::clone(&fixture.board),
@@ -122,6 +142,9 @@ impl Setup {
             manner,
             released: Arc::default(),
             waited_for: Arc::default(),
+            kept: Mutex::default(),
+            opened: Mutex::default(),
+            gone: Mutex::default(),
             iommus,
             controllers,
             owners,
@@ -145,7 +168,16 @@ impl Setup {
             let of_parent = of_parent.iter().filter(|(p, _)| p.is_some_and(|p| DEVICES[p] == parent));
             of_parent.map(|(_, desc)| desc.clone()).collect()
         };
-        machine.register(RingDriver { owners: Arc::clone(&self.owners), children: Arc::new(children) });
+        let topology = self.topology.clone();
+        let below = move |name: &str| {
+            let of = DEVICES.iter().position(|device| *device == name);
+            of.into_iter()
+                .flat_map(|d| topology.below(d))
+                .map(|d| (DEVICES[d], topology.devices[d].below.is_some()))
+                .collect()
+        };
+        let (owners, children, below) = (Arc::clone(&self.owners), Arc::new(children), Arc::new(below));
+        machine.register(RingDriver { owners, children, below });
         for name in IOMMUS.iter().take(self.iommus.len()) {
             let _ = machine.bind(name, "mmu");
         }
@@ -169,13 +201,11 @@ impl Setup {
         desc.dma.coherent = true;
         desc.resources.push(Resource::Mem { base: registers(d), len: PAGE });
         desc.resources.extend(spec.line.map(|line| Resource::Irq { line: IrqLine(line), trigger: Trigger::LevelHigh }));
-        let need = |node: NodeId, kind, property: &str, cell: u32| Supplier {
-            node,
-            target: node,
-            kind,
-            property: property.into(),
-            args: vec![cell],
-        };
+        let node = |d: usize| self.machine.with_nodes(|nodes| nodes.find_or_add(&format!("/{}", DEVICES[d])));
+        if spec.below.is_some() || self.topology.devices.iter().any(|e| e.below == Some(d)) {
+            desc.node = Some(node(d));
+            desc.parent = spec.below.map(node);
+        }
         for (iommu, stream) in &spec.streams {
             desc.suppliers.push(need(self.iommu_nodes[*iommu], SupplierKind::Iommu, "iommus", *stream));
         }
@@ -195,6 +225,23 @@ impl Setup {
 
     pub(super) fn passed(&self, d: usize) -> MutexGuard<'_, Passed> {
         self.passed[d].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn opened(&self) -> MutexGuard<'_, BTreeMap<usize, u64>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn gone(&self) -> MutexGuard<'_, BTreeSet<usize>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn kept(&self) -> MutexGuard<'_, Vec<Arc<Session>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns true when device `d` may still run although it was asked to stop.
+    pub(super) fn may_run(&self, d: usize) -> bool {
+        self.owners.stops().running.contains(DEVICES[d])
     }
 
     /// The driver of a device, once it is bound.
@@ -226,6 +273,12 @@ impl Setup {
 
     pub(super) fn controller_is_bound(&self, controller: usize) -> bool {
         self.driver(CONTROLLERS[controller]).is_some()
+    }
+
+    /// Number of times that device `d` was reset by its first reset line. `None` without one.
+    pub(super) fn resets(&self, d: usize) -> Option<u64> {
+        let (controller, line) = self.topology.lines_of(d).find(|(_, line)| line.0 == SupplierKind::Reset)?;
+        Some(self.controllers[controller].offs(line))
     }
 
     /// The group of device `d`.

@@ -40,6 +40,10 @@ pub(super) enum Step {
     Lazy(usize),
     /// Nobody does anything for a second.
     Silence,
+    /// The device does not stop when it is asked to, until it is at rest after its next probe.
+    Jam(usize),
+    /// The driver masks its line.
+    Mask(usize),
     /// The pass-through owner binds the device.
     Give(usize),
     TakeBack(usize),
@@ -94,6 +98,8 @@ impl Step {
             Self::FailFlush(..) => "step: invalidations are not confirmed",
             Self::Lazy(_) => "step: group becomes lazy",
             Self::Silence => "step: silence",
+            Self::Jam(_) => "step: device does not stop",
+            Self::Mask(_) => "step: line is masked",
             Self::Give(_) => "step: device is given away",
             Self::TakeBack(_) => "step: device is taken back",
             Self::Open(..) => "step: guest opens",
@@ -122,6 +128,8 @@ impl Step {
             Self::FailFlush(..) => "concurrent: invalidations are not confirmed",
             Self::Lazy(_) => "concurrent: group becomes lazy",
             Self::Silence => "concurrent: silence",
+            Self::Jam(_) => "concurrent: device does not stop",
+            Self::Mask(_) => "concurrent: line is masked",
             Self::Give(_) => "concurrent: device is given away",
             Self::TakeBack(_) => "concurrent: device is taken back",
             Self::Open(..) => "concurrent: guest opens",
@@ -152,6 +160,8 @@ impl Step {
             | Self::Grow(d)
             | Self::Shrink(d)
             | Self::Lazy(d)
+            | Self::Jam(d)
+            | Self::Mask(d)
             | Self::Give(d)
             | Self::TakeBack(d)
             | Self::Close(d)
@@ -166,7 +176,10 @@ impl Setup {
         let unbound = |d: usize| self.is_there(d) && self.driver(DEVICES[d]).is_none();
         match step {
             Step::Bind(d) | Step::Give(d) => unbound(d),
-            Step::Unbind(d) | Step::Transfer(d) => self.is_owned(d),
+            Step::Unbind(d) => self.is_owned(d),
+            Step::Transfer(d) => self.is_owned(d) && !self.is_masked(d),
+            Step::Jam(d) => self.is_owned(d) && !self.owners.stops().jammed.contains(DEVICES[d]),
+            Step::Mask(d) => self.owners.of(DEVICES[d]).is_some_and(|held| !held.masks),
             Step::Grow(d) => self.owners.of(DEVICES[d]).is_some_and(|held| held.maps.len() < 3),
             Step::Shrink(d) => self.owners.of(DEVICES[d]).is_some_and(|held| held.maps.len() > 1),
             Step::Lazy(d) => unbound(d) && !self.is_lazy(),
@@ -189,6 +202,13 @@ impl Setup {
                 passed.session.is_some() && (passed.maps.contains_key(&at) || passed.unconfirmed.contains(&at))
             }
         }
+    }
+
+    /// Returns true when a driver masks the line of device `d`.
+    fn is_masked(&self, d: usize) -> bool {
+        let devices = self.topology.devices.iter().enumerate();
+        let mut on_line = devices.filter(|(_, e)| e.line.is_some() && e.line == self.topology.devices[d].line);
+        on_line.any(|(e, _)| self.owners.of(DEVICES[e]).is_some_and(|held| held.masks))
     }
 
     /// Returns true when all suppliers of device `d` are bound.
@@ -300,13 +320,33 @@ impl Setup {
             }
             Step::Unbind(d) => Effect::of(machine.unbind(DEVICES[d], DRIVER)),
             Step::Add(d) => {
-                let _ = self.board.plug(DEVICES[d]);
+                let of_driver = |e: &usize| self.parent(*e) == Some(d);
+                for d in std::iter::once(d).chain(self.topology.below(d).filter(of_driver)) {
+                    let _ = self.board.plug(DEVICES[d]);
+                    self.gone().remove(&d);
+                }
                 Effect::of(machine.add_device(self.describe(d)))
             }
-            Step::Remove(d) => flag(machine.remove_device(DEVICES[d]), "there is no such device"),
+            Step::Remove(d) => {
+                self.owners.stops().removed = Some(DEVICES[d]);
+                let removed = machine.remove_device(DEVICES[d]);
+                self.owners.stops().removed = None;
+                flag(removed, "there is no such device")
+            }
             Step::Vanish(d) => {
-                let _ = self.board.unplug(DEVICES[d]);
-                flag(machine.device_vanished(DEVICES[d]), "there is no such device")
+                // With all below it that the machine knows.
+                let below = self.topology.below(d).filter(|e| self.is_there(*e));
+                let pulled: Vec<usize> = std::iter::once(d).chain(below).collect();
+                for d in &pulled {
+                    let _ = self.board.unplug(DEVICES[*d]);
+                }
+                let vanished = machine.device_vanished(DEVICES[d]);
+                let mut stops = self.owners.stops();
+                for d in pulled {
+                    stops.running.remove(DEVICES[d]);
+                    self.gone().insert(d);
+                }
+                flag(vanished, "there is no such device")
             }
             Step::BindIommu(i) => Effect::of(machine.bind(IOMMUS[i], "mmu")),
             Step::UnbindIommu(i) => Effect::of(machine.unbind(IOMMUS[i], "mmu")),
@@ -317,6 +357,14 @@ impl Setup {
                 self.with_port(d, |port| Effect::of(port.transfer(ports, line.is_some())))
             }
             Step::Grow(d) => self.with_port(d, |port| Effect::of(port.grow())),
+            Step::Jam(d) => {
+                self.owners.stops().jammed.insert(DEVICES[d].into());
+                Effect::Done
+            }
+            Step::Mask(d) => self.with_port(d, |port| {
+                port.mask();
+                Effect::Done
+            }),
             Step::Shrink(d) => self.with_port(d, |port| flag(port.shrink(), "nothing was allocated")),
             Step::FailFlush(i, times) => {
                 self.iommus[i].fail(Fault::Flush, times.saturating_sub(1));
@@ -361,6 +409,11 @@ impl Setup {
                 };
                 match Vfio::open_as(&client, &self.guests[guest]) {
                     Ok(session) => {
+                        let before = self.resets(d).and_then(|resets| self.opened().insert(d, resets));
+                        if before.is_some() && before == self.resets(d) {
+                            let detail = format!("{} was not reset between two users", DEVICES[d]);
+                            return Err(Violation::new(Promise::ZeroedOnOwnerChange, "not reset", detail));
+                        }
                         self.answer(d, &session)?;
                         self.passed(d).session = Some((guest, Arc::new(session)));
                         Effect::Done

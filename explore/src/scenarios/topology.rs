@@ -24,6 +24,8 @@ pub(super) struct DeviceSpec {
     pub(super) regulator: Option<(usize, u32)>,
     /// Device whose driver adds this one.
     pub(super) parent: Option<usize>,
+    /// Device below which firmware describes this one.
+    pub(super) below: Option<usize>,
 }
 
 /// A small system.
@@ -33,6 +35,8 @@ pub(super) struct Topology {
     pub(super) iommus: Vec<bool>,
     /// Number of power controllers.
     pub(super) controllers: usize,
+    /// Lines that power controllers need: the controller, that of the line, the line.
+    pub(super) powered: Vec<(usize, usize, LineId)>,
     pub(super) devices: Vec<DeviceSpec>,
     /// Order in which the devices are added.
     pub(super) arrival: Vec<usize>,
@@ -85,6 +89,16 @@ impl Topology {
 
     pub(super) fn controllers(self, controllers: usize) -> Self {
         Self { controllers, ..self }
+    }
+
+    pub(super) fn powered(self, powered: (usize, usize, LineId)) -> Self {
+        Self { powered: vec![powered], ..self }
+    }
+
+    /// The devices below device `d`: those that its driver adds, and those that firmware describes there.
+    pub(super) fn below(&self, d: usize) -> impl Iterator<Item = usize> + '_ {
+        let all = self.devices.iter().enumerate();
+        all.filter(move |(_, e)| e.parent == Some(d) || e.below == Some(d)).map(|(e, _)| e)
     }
 
     /// Every supply line of device `d`, with its regulator.

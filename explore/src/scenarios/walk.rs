@@ -32,7 +32,12 @@ pub(super) fn path(scenario: &NamedScenario, chooser: &Chooser) -> Result<(), Vi
     fixture.set_baseline(DRIVER);
     let scene = Scene::new(fixture, chooser, operations, Vec::new());
     events::record(&scene);
-    let mut walk = Walk { scenario, setup, scene, exact: Strictness { free, ..Strictness::default() } };
+    let mut walk = Walk {
+        scenario,
+        setup,
+        scene,
+        exact: Strictness { free, faults: scenario.bounds.faults, ..Strictness::default() },
+    };
     let outcome = walk.run();
     walk.setup.release_callbacks();
     // Sessions refer to the machine, which ends with the scene.
@@ -40,6 +45,7 @@ pub(super) fn path(scenario: &NamedScenario, chooser: &Chooser) -> Result<(), Vi
         let left = std::mem::take(&mut *walk.setup.passed(d));
         drop(left);
     }
+    walk.setup.kept().clear();
     walk.scene.end();
     outcome
 }
@@ -115,6 +121,7 @@ impl Walk<'_> {
         }
         match step {
             Step::FailFlush(..) | Step::Lazy(_) => self.exact.may_remember = true,
+            Step::Jam(_) => self.exact.has_jammed = true,
             // Batches are flushed by a timer, whatever the users do.
             Step::Silence if !self.setup.has_failing_flush() => self.exact.may_remember = false,
             Step::Silence => {}
@@ -150,7 +157,8 @@ impl Walk<'_> {
             let revoked = self.setup.passed(d).session.as_ref().is_some_and(|(_, session)| session.is_revoked());
             if revoked || !self.setup.is_passed(d) {
                 let left = std::mem::take(&mut *self.setup.passed(d));
-                drop(left);
+                // Its user keeps it: it has no access any more, and holds nothing.
+                self.setup.kept().extend(left.session.map(|(_, session)| session).filter(|_| revoked));
             }
         }
     }
@@ -170,7 +178,7 @@ impl Walk<'_> {
     /// Number for the state after `round` rounds.
     fn state(&self, round: u32) -> u64 {
         let mut state = FastHasher::default();
-        (round, self.scene.digest(), self.exact.may_remember).hash(&mut state);
+        (round, self.scene.digest(), self.exact.may_remember, self.exact.has_jammed).hash(&mut state);
         for iommu in &self.setup.iommus {
             iommu.hash_state(&mut state);
         }
@@ -178,8 +186,13 @@ impl Walk<'_> {
             controller.hash_state(&mut state);
         }
         for (device, held) in self.setup.owners.lock().iter() {
-            (device, held.maps.len()).hash(&mut state);
+            (device, held.maps.len(), held.masks).hash(&mut state);
         }
+        {
+            let stops = self.setup.owners.stops();
+            (&stops.jammed, &stops.running).hash(&mut state);
+        }
+        self.setup.gone().hash(&mut state);
         for d in 0..self.setup.topology.devices.len() {
             let passed = self.setup.passed(d);
             let session = passed.session.as_ref().map(|(guest, _)| *guest);
@@ -209,6 +222,8 @@ impl Walk<'_> {
         for iommu in &setup.iommus {
             iommu.clear_faults();
         }
+        setup.owners.stops().jammed.clear();
+        setup.gone().clear();
         machine.set_autoprobe(false);
         for name in IOMMUS.iter().take(setup.iommus.len()) {
             let _ = machine.bind(name, "mmu");
@@ -221,6 +236,7 @@ impl Walk<'_> {
             let _ = machine.unbind(DEVICES[d], OWNER);
             let _ = machine.unbind(DEVICES[d], DRIVER);
             let _ = setup.board.plug(DEVICES[d]);
+            setup.owners.stops().running.remove(DEVICES[d]);
             if !setup.is_there(d) && setup.parent(d).is_none() {
                 let _ = machine.add_device(setup.describe(d));
             }
@@ -229,7 +245,7 @@ impl Walk<'_> {
             device.set_driver_override(None);
         }
         // With probing by itself, whoever was deferred is queued by now, and probed below.
-        if !self.scene.chooser().has_failed() && !self.scenario.spec.autoprobe {
+        if !self.scene.chooser().has_failed() && !self.exact.has_jammed && !self.scenario.spec.autoprobe {
             // Binding a device again would take back what the steps have left.
             self.compare_with_start(start, "state differs after tear-down")?;
         }
@@ -262,7 +278,7 @@ impl Walk<'_> {
         let exact = Strictness { free: self.exact.free.clone(), ..Strictness::default() };
         setup.compare(&exact)?;
         self.scene.check("recovered")?;
-        self.exact.may_remember = false;
+        (self.exact.may_remember, self.exact.has_jammed) = (false, false);
         let same = self.state(0) == start;
         machine.set_autoprobe(false);
         self.scene.chooser().check(Promise::NothingLeft, same, kind, || {

@@ -171,8 +171,16 @@ impl Fixture {
     }
 
     /// Number for the resources that are held, without addresses of memory and contents of caches.
-    fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.state().finish()
+    }
+
+    /// Number for what the machine holds.
+    pub(crate) fn held_by_machine(&self) -> u64 {
+        let mut state = FastHasher::default();
+        self.machine.hash_state(&mut state);
+        self.machine.hash_devices::<FastHasher>(|device, number| (device.node(), number).hash(&mut state));
+        state.finish()
     }
 
     fn state(&self) -> FastHasher {

@@ -213,11 +213,7 @@ fn explored() {
             super::held::name(m, &mut glue);
             let _ = m.add_device(glue);
         });
-        let lifecycle = device("glue")
-            .on(board)
-            .faults(if tidy { 1 } else { 0 })
-            .preemptions(if tidy { 1 } else { 0 })
-            .allow_unreached("error EIO");
+        let lifecycle = device("glue").on(board).faults(if tidy { 1 } else { 0 }).preemptions(if tidy { 1 } else { 0 });
         match lifecycle.run(&lifecycle.engine()) {
             Ok(report) => {
                 let text = format!("{report}");

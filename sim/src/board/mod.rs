@@ -188,6 +188,11 @@ impl Board {
         self.inner.state.lock().set_present(name, false)
     }
 
+    /// Returns false while the platform device called `name`, as [`unplug`](Self::unplug) takes it, is removed. `None` when there is none.
+    pub fn is_plugged(&self, name: &str) -> Option<bool> {
+        self.inner.state.lock().is_present(name)
+    }
+
     /// Inserts a removed device again, in its power-up state. Windows from before stay invalid.
     ///
     /// # Errors

@@ -127,14 +127,23 @@ impl State {
         r.present && r.generation == generation
     }
 
+    /// Index of the region of the platform device called `name`, by its address or by its own name.
+    fn region_called(&self, name: &str) -> Option<usize> {
+        let address = name.split('.').next().and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        self.regions.iter().position(|r| Some(r.base.0) == address || r.name == name)
+    }
+
+    pub(super) fn is_present(&self, name: &str) -> Option<bool> {
+        Some(self.regions[self.region_called(name)?].present)
+    }
+
     pub(super) fn set_present(&mut self, name: &str, present: bool) -> Result<(), UnknownDevice> {
         if let Some(models) = self.pci.as_mut().and_then(|host| host.set_present(name, present)) {
             self.reset_models(&models);
             return Ok(());
         }
-        let address = name.split('.').next().and_then(|hex| u64::from_str_radix(hex, 16).ok());
-        let region = self.regions.iter_mut().find(|r| Some(r.base.0) == address || r.name == name);
-        let region = region.ok_or_else(|| UnknownDevice(name.into()))?;
+        let at = self.region_called(name).ok_or_else(|| UnknownDevice(name.into()))?;
+        let region = &mut self.regions[at];
         if region.present == present {
             return Ok(());
         }
