@@ -129,8 +129,12 @@ impl Domain {
     /// `gather` is flushed.
     pub(crate) fn end_lease(&self, machine: &System, range: Range, gather: &mut Gather) {
         let ops = self.multi.as_ref().map_or(&**self.translation(), |multi| multi.first());
-        // A translation that is retired has ended it.
-        let gone = ops.end_lease(range.iova, range.len, gather).unwrap_or(true);
+        let gone = match ops.end_lease(range.iova, range.len, gather) {
+            Ok(gone) => gone,
+            // A translation that is retired has ended it.
+            Err(MapError::Revoked) => true,
+            Err(_) => ops.resolve(range.iova).is_none(),
+        };
         machine.promises.check(Promise::UnreachableBeforeFree, gone, || {
             format!("{}: {} still translates after its lease has ended", self.label(), range.iova)
         });

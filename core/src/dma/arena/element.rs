@@ -104,7 +104,8 @@ impl Element {
         let buffer = self.buffer.take()?;
         buffer.memory().record().set_in_slot(false);
         if !how.attrs.contains(Attrs::SKIP_CPU_SYNC) {
-            buffer.memory().sync_whole(context.coherent, how.direction, SyncFor::Cpu);
+            let run = Run { memory: buffer.memory(), range: &self.range, direction: how.direction };
+            run.sync(context, None, SyncFor::Cpu);
         }
         Some(buffer.into_buffer())
     }

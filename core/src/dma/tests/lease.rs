@@ -240,3 +240,32 @@ fn caches_are_maintained_on_the_short_way() {
         assert_eq!(board.machine.dma_misuses(), []);
     });
 }
+
+#[test]
+fn only_the_part_of_a_buffer_that_was_mapped_is_invalidated() {
+    use CacheOp::{Clean, Invalidate};
+    each(|board, plain| {
+        let ram = Arc::clone(&board.ram);
+        board.run(move |dev| {
+            let mut arena = dev.dma().arena(1)?;
+            let mut list = Vec::new();
+            let mut buffer = dev.dma().buffer(4096)?;
+            let ops =
+                || ram.take_cache_ops().into_iter().map(|(op, a, len)| (op, a.0 & 0xfff, len)).collect::<Vec<_>>();
+            for many in [false, true] {
+                ops();
+                let slot = arena.map_range(buffer, 256..512, Direction::FromDevice, Attrs::empty())?;
+                assert_eq!(ops(), [(Clean, 256, 256)], "plain {plain}");
+                if many {
+                    arena.unmap_many([slot], &mut list)?;
+                    buffer = list.remove(0);
+                } else {
+                    buffer = arena.unmap(slot)?;
+                }
+                assert_eq!(ops(), [(Invalidate, 256, 256)], "P13: plain {plain}, many {many}");
+            }
+            drop(buffer);
+            Ok(Vec::new())
+        });
+    });
+}
