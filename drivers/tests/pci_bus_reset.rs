@@ -4,10 +4,13 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bindery::env::Width;
+use bindery::env::{Env, Width};
 use bindery::iommu::OwnerId;
+use bindery::pci::{ConfigSpace, Ecam, FunctionId};
+use bindery::vectors::VectorKind;
 use bindery_drivers::edu::Edu;
 use bindery_drivers::vfio::{Session, Vfio, VfioError, VfioPci};
 use bindery_sim::board::Stuck;
@@ -81,6 +84,61 @@ fn siblings_of_one_hand_over_are_reset_together_and_nobody_elses() {
     let session = open(&rig, EDU, &other);
     session.reset().unwrap();
     drop(session);
+    for name in [EDU, SIBLING] {
+        rig.machine.unbind(name, "vfio-pci").unwrap();
+    }
+    for name in [EDU, SIBLING] {
+        take(&rig, name).unwrap();
+        transfers(&rig, name);
+    }
+    rig.assert_well();
+}
+
+/// A reset by one of an owner's devices clears all, and sets again what the host had set in each.
+#[test]
+fn messages_of_a_sibling_that_is_reset_with_the_bus_go_on() {
+    const RAISE: u64 = 0x60;
+    const MSI: u16 = 0x40;
+    let (rig, _) = rig();
+    for name in [EDU, SIBLING] {
+        free(&rig, name);
+    }
+    for name in [EDU, SIBLING] {
+        give(&rig, name).unwrap();
+    }
+    let guest = OwnerId::new("guest");
+    let (session, sibling) = (open(&rig, EDU, &guest), open(&rig, SIBLING, &guest));
+    let config = Ecam::new(rig.board.map_io(virt::ECAM.0, virt::ECAM.1).unwrap(), 0);
+    let read = |device, offset, width| {
+        config.read(FunctionId { segment: 0, bus: 2, device, function: 0 }, offset, width).unwrap()
+    };
+    let are_on = |device| read(device, MSI + 2, Width::W16) & 1 != 0;
+    sibling.signal_by(VectorKind::Msi, 1).unwrap();
+    let counted = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&counted);
+    let taken = move || {
+        count.fetch_add(1, Ordering::SeqCst);
+    };
+    sibling.on_interrupt(0, taken).unwrap();
+    sibling.set_masked(0, false).unwrap();
+    let before = (read(2, MSI + 4, Width::W32), read(2, MSI + 12, Width::W16));
+    for round in 1..=3 {
+        session.reset().unwrap();
+        assert_eq!((are_on(1), are_on(2)), (false, true));
+        assert_eq!((read(2, MSI + 4, Width::W32), read(2, MSI + 12, Width::W16)), before);
+        sibling.write(0, RAISE, Width::W32, 1).unwrap();
+        rig.board.run_pending();
+        let begun = std::time::Instant::now();
+        while counted.load(Ordering::SeqCst) < round {
+            assert!(begun.elapsed() < Duration::from_secs(10), "no interrupt {round}");
+            std::thread::yield_now();
+        }
+    }
+    // What its owner gave back does not come again.
+    sibling.signal_by(VectorKind::Line, 1).unwrap();
+    session.reset().unwrap();
+    assert!(!are_on(2));
+    drop((session, sibling));
     for name in [EDU, SIBLING] {
         rig.machine.unbind(name, "vfio-pci").unwrap();
     }

@@ -8,7 +8,6 @@ use core::time::Duration;
 
 use super::config::reg;
 use super::kept::Kept;
-use super::message::MessageRegisters;
 use super::secondary::SecondaryBus;
 use super::{Capability, ConfigSpace, Function, FunctionId, Header, Isolation, Space, Window};
 use crate::addr::PhysAddr;
@@ -16,7 +15,7 @@ use crate::bus::{BusDevice, BusError, MessageKind, Messages};
 use crate::context::SystemClock;
 use crate::description::{BusKind, DeviceDesc, PciIdentity, ReservedRegion, Resource, Supplier, SupplierKind, Unmet};
 use crate::env::{Env, IoError, Width};
-use crate::sync::{Mutex, SpinLock};
+use crate::sync::Mutex;
 
 /// Longest time for the completion of a function's accesses, and the interval of looks. A completion takes 50 ms at most by
 /// default (PCI Express 5.0, 2.8).
@@ -126,9 +125,6 @@ pub struct BusFunction {
     bus: Option<Arc<SecondaryBus>>,
     /// Held during a reset, which may sleep.
     resetting: Mutex<()>,
-    /// Bits of the command register that the core has set, of those that it changes. Held while the register is changed.
-    command: SpinLock<u32>,
-    messages: MessageRegisters,
 }
 
 impl BusFunction {
@@ -140,8 +136,8 @@ impl BusFunction {
         function: &Function,
         windows: &[Window],
     ) -> Self {
-        let kept = Arc::new(Kept::new(&config, function));
-        Self::on(None, kept, (config, clock), function, windows)
+        let kept = Arc::new(Kept::new(&config, function, windows));
+        Self::on(None, kept, (config, clock), function)
     }
 
     pub(super) fn on(
@@ -149,7 +145,6 @@ impl BusFunction {
         kept: Arc<Kept>,
         (config, clock): (Arc<dyn ConfigSpace + Send + Sync>, SystemClock),
         function: &Function,
-        windows: &[Window],
     ) -> Self {
         let whole = |id, bytes| function.capability(id, false).filter(|at| at + bytes <= 0x100);
         let express = whole(Capability::EXPRESS, 12);
@@ -167,7 +162,6 @@ impl BusFunction {
             (None, None) => None,
         };
         let bars = function.bars.clone();
-        let messages = MessageRegisters::new(&config, function, windows);
         Self {
             config,
             clock,
@@ -180,8 +174,6 @@ impl BusFunction {
             kept,
             bus,
             resetting: Mutex::new(()),
-            command: SpinLock::new(reg::NO_PIN),
-            messages,
         }
     }
 
@@ -209,7 +201,7 @@ impl BusFunction {
     }
 
     fn set_command(&self, set: u32, clear: u32) -> Result<(), BusError> {
-        let mut wanted = self.command.lock();
+        let mut wanted = self.kept.command().lock();
         *wanted = *wanted & !clear | set;
         self.change_command(set, clear)
     }
@@ -249,24 +241,11 @@ impl BusFunction {
     /// Ends what the function does, and keeps what a reset clears.
     fn prepare_reset(&self) -> Result<(), BusError> {
         {
-            let _one_change = self.command.lock();
+            let _one_change = self.kept.command().lock();
             self.change_command(reg::NO_PIN, reg::BUS_MASTER)?;
         }
         self.wait_for_completions()?;
         self.kept.save()
-    }
-
-    /// Sets what was kept again, and what the core wants by now, which may be less than before the reset.
-    fn end_reset(&self) -> Result<bool, BusError> {
-        {
-            let wanted = self.command.lock();
-            let ours = reg::BUS_MASTER | reg::NO_PIN;
-            self.kept.restore()?;
-            self.change_command(*wanted & ours, ours & !*wanted)?;
-        }
-        // After that: a table of messages is in the registers, which it answers again.
-        self.messages.restore()?;
-        Ok(true)
     }
 }
 
@@ -295,22 +274,22 @@ impl BusDevice for BusFunction {
     }
 
     fn messages(&self) -> Messages {
-        self.messages.offer()
+        self.kept.messages().offer()
     }
 
     fn enable_messages(&self, kind: MessageKind, messages: &[(u64, u32)], env: &dyn Env) -> Result<(), BusError> {
         // A reset writes them again.
         let _no_reset = self.resetting.lock();
-        self.messages.enable(kind, messages, env)
+        self.kept.messages().enable(kind, messages, env)
     }
 
     fn disable_messages(&self) -> Result<(), BusError> {
         let _no_reset = self.resetting.lock();
-        self.messages.disable()
+        self.kept.messages().disable()
     }
 
     fn set_message_masked(&self, index: usize, masked: bool) -> Result<(), BusError> {
-        self.messages.set_masked(index, masked)
+        self.kept.messages().set_masked(index, masked)
     }
 
     fn reset(&self) -> Result<bool, BusError> {
@@ -328,7 +307,7 @@ impl BusDevice for BusFunction {
         if !self.clock.wait_until(READY.0, READY.1, || self.kept.answers()) {
             return Err(BusError::Gone);
         }
-        self.end_reset()
+        self.kept.restore().map(|()| true)
     }
 
     fn reset_bus(&self) -> Result<bool, BusError> {
@@ -339,6 +318,6 @@ impl BusDevice for BusFunction {
         if self.kept.is_pending() {
             return Err(BusError::Gone);
         }
-        self.end_reset()
+        Ok(true)
     }
 }

@@ -4,8 +4,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::config::reg;
+use super::message::MessageRegisters;
 use super::{
-    Bar, BarKind, Capability, ConfigSpace, Function, FunctionId, Header, PortKind, bar, containment, errors, isolation,
+    Bar, BarKind, Capability, ConfigSpace, Function, FunctionId, Header, PortKind, Window, bar, containment, errors,
+    isolation,
 };
 use crate::bus::BusError;
 use crate::env::{IoError, Width};
@@ -19,19 +21,27 @@ const SLOT_CONTROL: u16 = 0x18;
 const DEVICE_CONTROL_2: u16 = 0x28;
 const LINK_CONTROL_2: u16 = 0x30;
 
+/// Bits of a function's command register that the core decides on.
+const DECIDED: u32 = reg::BUS_MASTER | reg::NO_PIN;
+
 /// What software has set in a function, for the time after a reset: addresses, bus numbers and windows of a bridge, controls, access
-/// control services. Messages are off after a reset, and state of the device itself is gone.
+/// control services, messages. State of the device itself is gone.
 pub(super) struct Kept {
     config: Arc<dyn ConfigSpace + Send + Sync>,
     at: FunctionId,
     bars: Vec<Bar>,
     registers: Vec<(u16, Width)>,
+    /// True of a device, not of a bridge: bus mastering and pin are the core's decisions, which may change during a reset.
+    decided: bool,
+    /// Bits of the command register that the core has set, of those that it changes. Held while the register is changed.
+    command: SpinLock<u32>,
+    messages: MessageRegisters,
     /// Values from before a reset that are not written again yet; of the command register first, then of `registers`.
     values: SpinLock<Option<(u32, Vec<u32>)>>,
 }
 
 impl Kept {
-    pub(super) fn new(config: &Arc<dyn ConfigSpace + Send + Sync>, function: &Function) -> Self {
+    pub(super) fn new(config: &Arc<dyn ConfigSpace + Send + Sync>, function: &Function, windows: &[Window]) -> Self {
         let mut registers = Vec::new();
         if function.header == Header::Bridge {
             registers.extend([
@@ -69,8 +79,21 @@ impl Kept {
             at: function.at,
             bars: function.bars.clone(),
             registers,
+            decided: function.header == Header::Device,
+            command: SpinLock::new(reg::NO_PIN),
+            messages: MessageRegisters::new(config, function, windows),
             values: SpinLock::new(None),
         }
+    }
+
+    /// Bits of the command register that the core wants. The register is changed under this lock.
+    pub(super) fn command(&self) -> &SpinLock<u32> {
+        &self.command
+    }
+
+    /// Its messages.
+    pub(super) fn messages(&self) -> &MessageRegisters {
+        &self.messages
     }
 
     /// The function's place.
@@ -113,10 +136,20 @@ impl Kept {
         self.values.lock().is_some()
     }
 
-    /// Sets all that was kept again, when the function answers.
+    /// Sets all that was kept again, when the function answers: what the core wants by now, which may be less than before the reset.
     pub(super) fn restore(&self) -> Result<(), BusError> {
+        if self.restore_registers()? {
+            // After that: a table of messages is in the registers, which it answers again.
+            self.messages.restore()?;
+        }
+        Ok(())
+    }
+
+    /// True when there was something to set.
+    fn restore_registers(&self) -> Result<bool, BusError> {
+        let wanted = self.command.lock();
         let mut values = self.values.lock();
-        let Some((command, set)) = &*values else { return Ok(()) };
+        let Some((command, set)) = &*values else { return Ok(false) };
         if !self.answers() {
             return Err(BusError::Gone);
         }
@@ -131,11 +164,12 @@ impl Kept {
                 self.write(bar::register(bar.index + 1), Width::W32, (address >> 32) as u32)?;
             }
         }
-        self.write(reg::COMMAND, Width::W16, *command)?;
+        let command = if self.decided { command & !DECIDED | *wanted & DECIDED } else { *command };
+        self.write(reg::COMMAND, Width::W16, command)?;
         if self.read(reg::COMMAND, Width::W16)? == 0xffff {
             return Err(BusError::Gone);
         }
         *values = None;
-        Ok(())
+        Ok(true)
     }
 }

@@ -8,8 +8,8 @@ use super::{ConfigSpace, Function, FunctionId, Msi, MsiX, Window};
 use crate::addr::PhysAddr;
 use crate::bus::{BusError, MessageKind, Messages};
 use crate::env::{Env, Io, IoError, Width};
-use crate::sync::SpinLock;
 use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, SpinLock};
 
 /// MSI control: enabled; where the number of messages that are enabled is, as a power of two.
 const MSI_ENABLE: u32 = 1;
@@ -30,6 +30,8 @@ pub(super) struct MessageRegisters {
     msi_x: Option<(MsiX, PhysAddr)>,
     /// What is enabled. Held while masks are changed.
     enabled: SpinLock<Option<Arc<Enabled>>>,
+    /// Held while all of the registers are written: by the function's owner, and after a reset, which may be that of a neighbour.
+    programming: Mutex<()>,
 }
 
 /// Messages that are enabled.
@@ -61,6 +63,7 @@ impl MessageRegisters {
             msi: function.msi,
             msi_x: function.msi_x.and_then(table),
             enabled: SpinLock::new(None),
+            programming: Mutex::new(()),
         }
     }
 
@@ -108,7 +111,8 @@ impl MessageRegisters {
         };
         let masked = messages.iter().map(|_| AtomicBool::new(true)).collect();
         let enabled = Arc::new(Enabled { way: way.ok_or(BusError::Busy)?, messages: messages.into(), masked });
-        // Without the lock: a table is long. Nobody masks before it is there.
+        let _whole = self.programming.lock();
+        // Without the spin lock: a table is long. Nobody masks before it is there.
         self.program(&enabled)?;
         *self.enabled.lock() = Some(enabled);
         Ok(())
@@ -116,6 +120,7 @@ impl MessageRegisters {
 
     /// Enables again what a reset has switched off, with the masks as they are wanted.
     pub(super) fn restore(&self) -> Result<(), BusError> {
+        let _whole = self.programming.lock();
         let Some(enabled) = self.enabled.lock().clone() else { return Ok(()) };
         self.program(&enabled)?;
         for index in 0..enabled.masked.len() {
@@ -168,6 +173,7 @@ impl MessageRegisters {
 
     /// Switches both kinds off, also what firmware has left on.
     pub(super) fn disable(&self) -> Result<(), BusError> {
+        let _whole = self.programming.lock();
         // What is dropped here may unmap the table: not under the lock.
         let enabled = self.enabled.lock().take();
         let msi = self.msi.map_or(Ok(()), |msi| self.set_control(msi.at, 0, MSI_ENABLE));

@@ -207,7 +207,7 @@ impl Functions {
     /// Adds what was `found`, in the places of what was [removed](Self::remove).
     pub fn add(&mut self, found: &Topology) {
         for function in &found.functions {
-            let kept = Arc::new(Kept::new(&self.config, function));
+            let kept = Arc::new(Kept::new(&self.config, function, &self.windows));
             self.kept.insert(function.at, Arc::clone(&kept));
             let above = self.buses.values().filter(|bus| bus.has(function.at.bus));
             above.for_each(|bus| bus.functions.lock().push(Arc::clone(&kept)));
@@ -261,9 +261,10 @@ impl Functions {
     /// The function `function`, as the core reaches it.
     pub fn reach(&self, function: &Function) -> BusFunction {
         let (config, clock) = (Arc::clone(&self.config), self.clock.clone());
-        let kept = self.kept.get(&function.at).cloned().unwrap_or_else(|| Arc::new(Kept::new(&config, function)));
+        let kept = self.kept.get(&function.at).cloned();
+        let kept = kept.unwrap_or_else(|| Arc::new(Kept::new(&config, function, &self.windows)));
         let bus = self.buses.get(&function.at.bus).cloned();
-        BusFunction::on(bus, kept, (config, clock), function, &self.windows)
+        BusFunction::on(bus, kept, (config, clock), function)
     }
 }
 
