@@ -3,12 +3,13 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use proptest::prelude::*;
 
-use crate::addr::PAGE_SIZE;
-use crate::dma::tests::board::TestBoard;
+use crate::addr::{DeviceAddr, PAGE_SIZE};
+use crate::dma::tests::board::{TestBoard, ToyState};
 use crate::dma::{ArenaSlot, Direction, DmaBuffer, DmaError};
 use crate::iommu::DomainKind;
 
@@ -37,6 +38,38 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Which machine the arena is on.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum On {
+    /// The table is the fake's own list.
+    Listed(DomainKind),
+    /// Slots lease entries of a page table, with a checker or, which is the short way through an arena, without.
+    Leased { plain: bool },
+}
+
+impl On {
+    fn board(self) -> TestBoard {
+        match self {
+            Self::Listed(kind) => TestBoard::translated(kind),
+            Self::Leased { plain } => TestBoard::leasing(DomainKind::Strict, plain),
+        }
+    }
+
+    /// Pages that the device reaches, by the addresses that the arena has ever had here: device page and physical address.
+    fn reached(self, state: &mut ToyState) -> BTreeMap<u64, u64> {
+        let pages = (0x10_0000 - 256..0x10_0000).chain(0..256);
+        let reach = |page: u64| {
+            let at = DeviceAddr(page * PAGE_SIZE);
+            let phys = match self {
+                Self::Listed(_) => state.dma_reachable(at),
+                Self::Leased { .. } => state.access(at),
+            };
+            Some((page, phys?.0))
+        };
+        pages.filter_map(reach).collect()
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: if cfg!(miri) { 2 } else { 128 }, failure_persistence: None, ..ProptestConfig::default()
@@ -47,9 +80,13 @@ proptest! {
     #[test]
     fn an_arena_agrees_with_a_list_of_its_mappings(
         steps in prop::collection::vec(step(), 1..40),
-        lazy in any::<bool>(),
+        on in prop_oneof![
+            Just(On::Listed(DomainKind::Strict)),
+            Just(On::Listed(DomainKind::Lazy)),
+            any::<bool>().prop_map(|plain| On::Leased { plain }),
+        ],
     ) {
-        let board = TestBoard::translated(if lazy { DomainKind::Lazy } else { DomainKind::Strict });
+        let board = on.board();
         let (mmu, failed) = (Arc::clone(&board.mmu), Arc::new(Mutex::new(None)));
         let found = Arc::clone(&failed);
         assert!(board.bind(move |dev| {
@@ -123,14 +160,21 @@ proptest! {
                     }
                     Step::Unmap(_) | Step::Stale(_) => {}
                 }
+                let mut reached = on.reached(&mut mmu.state.lock().unwrap());
                 for (slot, phys) in &live {
                     let segments: Vec<_> = arena.segments(*slot)?.collect();
                     let pages: Vec<u64> = segments.iter().flat_map(|(addr, len)| (0..*len / PAGE_SIZE).map(|p| *addr + p * PAGE_SIZE))
-                        .filter_map(|at| mmu.state.lock().unwrap().dma_reachable(at)).map(|at| at.0).collect();
+                        .filter_map(|at| reached.remove(&(at.0 / PAGE_SIZE))).collect();
                     check(pages == *phys, "the device reaches something else");
                 }
-                let mapped: usize = live.iter().map(|(_, phys)| phys.len()).sum();
-                check(mmu.state.lock().unwrap().mapped_pages() == mapped, "more or less is mapped");
+                let held = dev.state.system().quarantine_table().list();
+                let is_held = |phys: &u64| held.iter().any(|h| (h.phys.0..h.phys.0 + h.len.next_multiple_of(PAGE_SIZE)).contains(phys));
+                if on == On::Listed(DomainKind::Lazy) {
+                    let mapped: usize = live.iter().map(|(_, phys)| phys.len()).sum();
+                    check(mmu.state.lock().unwrap().mapped_pages() == mapped, "more or less is mapped");
+                } else {
+                    check(reached.values().all(is_held), "more is reached, and is not in quarantine");
+                }
                 check(dev.state.system().dma_state().mappings() == live.len(), "mappings are miscounted");
             }
             mmu.state.lock().unwrap().unresponsive = false;
