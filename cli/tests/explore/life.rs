@@ -44,7 +44,7 @@ fn without_options_there_is_one_fault_and_one_preemption_and_unreached_points_ar
 #[test]
 fn a_point_that_no_path_reaches_fails_an_exploration_of_all_of_them() {
     let out = broken(&["--device", "scif", "--bound", "non-default=1"]);
-    assert!(out.contains("NEVER REACHED  error EIO") && !out.contains("not reached yet"), "{out}");
+    assert!(out.contains("NEVER REACHED  fault map-io") && !out.contains("not reached yet"), "{out}");
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_device_is_allowed_the_points_that_it_cannot_reach() {
     let clock = ["--device", "scif", "--bound", "paths=500"];
     let all = json(&explore(&[&clock[..], &["--json"]].concat()).out);
     let missing: Vec<_> = all["missing"].as_array().unwrap().iter().map(|place| place.as_str().unwrap()).collect();
-    assert!(missing.contains(&"error EIO") && missing.len() > 1, "{missing:?}");
+    assert!(missing.contains(&"fault map-io") && missing.len() > 1, "{missing:?}");
     let allowed: Vec<_> = missing.iter().flat_map(|place| ["--allow-unreached", place]).collect();
     let out = explore(&[&clock[..], &allowed].concat()).good();
     assert!(!out.contains("NEVER REACHED"), "{out}");
