@@ -59,8 +59,7 @@ impl Tally {
             *self.covered.entry(name).or_insert(0) += count;
         }
         for taken in &run.trail {
-            // Where the bounds left no other choice, nothing could have been injected.
-            if matches!(taken.kind, Kind::Fault | Kind::Preemption) && taken.alternatives > 1 {
+            if matches!(taken.kind, Kind::Fault | Kind::Preemption) {
                 self.count_injections(taken.kind, taken.what, u64::from(taken.choice != 0));
             }
         }
