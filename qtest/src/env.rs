@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use bindery::addr::{PAGE_SIZE, PhysAddr};
@@ -51,7 +52,8 @@ pub struct PciHost {
 /// gets them, messages (MSI) by words of a page in RAM.
 ///
 /// QEMU's clock stands still but for [`wait`](Env::wait), each of which lets it run for a second at least: what devices do within a second
-/// is then done, however short the wait. A run does the same each time, however long the host takes for it.
+/// is then done, however short the wait. A run of one thread does the same each time, however long the host takes for it. Of threads
+/// that wait at once each lets the clock run in its turn.
 ///
 /// When QEMU ends, hangs, or answers what the protocol does not have, registers read as ones and writes are lost, as for devices that
 /// were removed, and time passes in waits alone. [`error`](Self::error) then has the reason.
@@ -71,7 +73,12 @@ struct Inner {
     blob: Option<Vec<u8>>,
     interrupts: Mutex<Interrupts>,
     now: AtomicU64,
-    accesses: AtomicU64,
+    /// Held while QEMU's clock runs: the alarm that ends a run is one, and a stop would end another thread's run as well.
+    clock: Mutex<()>,
+    /// Threads that deliver interrupts.
+    delivering: Mutex<Vec<ThreadId>>,
+    /// Number of register accesses. Held while a wait advances the time.
+    accesses: Mutex<u64>,
     /// Ports whose devices were pulled out, and the addresses that were behind them: first and past the last.
     absent: Mutex<Vec<(FunctionId, PhysAddr, PhysAddr)>>,
     sink: Mutex<Option<Weak<dyn IrqSink>>>,
@@ -123,7 +130,9 @@ impl QemuEnv {
             blob,
             interrupts: Mutex::new(Interrupts::new(first_line)),
             now: AtomicU64::new(0),
-            accesses: AtomicU64::new(0),
+            clock: Mutex::default(),
+            delivering: Mutex::default(),
+            accesses: Mutex::default(),
             absent: Mutex::default(),
             sink: Mutex::default(),
             listener: Mutex::default(),
@@ -216,7 +225,7 @@ impl QemuEnv {
 
     /// Number of register accesses so far.
     pub fn accesses(&self) -> u64 {
-        self.inner.accesses.load(Ordering::Relaxed)
+        *lock(&self.inner.accesses)
     }
 
     /// Calls `listener` with every event from now on, instead of an earlier one. It must not call the machine.
@@ -273,7 +282,7 @@ impl Inner {
     }
 
     /// Lets QEMU's clock run for a second at least, which its CPU, always idle, spends going from timer to timer. An alarm of the
-    /// machine's own clock tells that the second is over: how long it takes the host plays no part.
+    /// machine's own clock tells that the second is over: how long it takes the host plays no part. The lock of the clock is held.
     fn run_clock(&self) {
         let control = |command: &str| self.ask(|qemu| qemu.monitor(command, &json!({})));
         let until = std::time::Instant::now() + self.within;
@@ -298,12 +307,36 @@ impl Inner {
         self.synchronise();
     }
 
+    /// Advances the time to `until` after a run of the clock that began when there had been `before` accesses.
+    fn end_run(&self, until: Instant, before: u64) {
+        let accesses = lock(&self.accesses);
+        if self.sink().is_some() && self.is_signalled() {
+            // When it came cannot be told: some time has passed.
+            self.pass(ACCESS);
+        } else if until == Instant::MAX || *accesses != before {
+            // Only another thread can end this wait. Or what one has begun meanwhile has not had its second, and it would be late:
+            // the next run has all of it.
+            drop(accesses);
+            relax();
+        } else {
+            self.now.fetch_max(until.0, Ordering::AcqRel);
+        }
+    }
+
     fn pass(&self, time: Duration) {
         self.now.fetch_add(time.as_nanos() as u64, Ordering::AcqRel);
     }
 
     fn sink(&self) -> Option<Arc<dyn IrqSink>> {
         lock(&self.sink).as_ref().and_then(Weak::upgrade)
+    }
+
+    /// True when an interrupt is to be delivered, or another thread delivers one: somebody may wait for it who is not late.
+    fn is_signalled(&self) -> bool {
+        // Under the lock, by which it is one or the other.
+        let interrupts = lock(&self.interrupts);
+        let me = thread::current().id();
+        interrupts.pending(0).is_some() || lock(&self.delivering).iter().any(|thread| *thread != me)
     }
 
     /// Calls the machine's timer if its deadline has passed.
@@ -323,8 +356,12 @@ impl Inner {
         for _ in 0..ROUNDS {
             let before = delivered;
             let mut from = 0;
-            // A statement of its own: the lock is free while the receiver runs.
-            while let Some(line) = { lock(&self.interrupts).take(from) } {
+            // The lock is free while the receiver runs. A line is pending or being delivered at each moment.
+            let take = |from| {
+                let mut interrupts = lock(&self.interrupts);
+                Some((interrupts.take(from)?, Delivery::begin(&self.delivering)))
+            };
+            while let Some((line, _delivery)) = take(from) {
                 self.pass(ACCESS);
                 sink.interrupt(IrqLine(line));
                 delivered += 1;
@@ -335,6 +372,25 @@ impl Inner {
             }
         }
         delivered
+    }
+}
+
+/// A delivery, from its line's being taken to its end.
+struct Delivery<'i>(&'i Mutex<Vec<ThreadId>>);
+
+impl<'i> Delivery<'i> {
+    fn begin(delivering: &'i Mutex<Vec<ThreadId>>) -> Self {
+        lock(delivering).push(thread::current().id());
+        Self(delivering)
+    }
+}
+
+impl Drop for Delivery<'_> {
+    fn drop(&mut self) {
+        let (me, mut delivering) = (thread::current().id(), lock(self.0));
+        if let Some(i) = delivering.iter().position(|thread| *thread == me) {
+            delivering.swap_remove(i);
+        }
     }
 }
 
@@ -405,16 +461,15 @@ impl Env for QemuEnv {
         }
         let deadline = inner.sink().and_then(|sink| sink.next_deadline());
         let until = deadline.map_or(until, |at| at.min(until));
-        inner.run_clock();
-        if inner.sink().is_some() && lock(&inner.interrupts).pending(0).is_some() {
-            // When it came cannot be told: some time has passed.
-            inner.pass(ACCESS);
-        } else if until == Instant::MAX {
-            // Only another thread can end this wait.
-            relax();
-        } else {
-            inner.now.fetch_max(until.0, Ordering::AcqRel);
+        let one_run = lock(&inner.clock);
+        // Another thread's run may have been what this one waits for.
+        if token.is_past() {
+            return;
         }
+        let before = self.accesses();
+        inner.run_clock();
+        inner.end_run(until, before);
+        drop(one_run);
         inner.deliver();
         inner.run_timer();
     }
@@ -451,8 +506,15 @@ impl Registers {
             return Err(IoError::Bad { offset, bytes: bytes as u8 });
         }
         self.inner.pass(ACCESS);
-        self.inner.accesses.fetch_add(1, Ordering::Relaxed);
         Ok(format!("{what}{} {:#x}", crate::config::letter(width), self.base.0 + offset))
+    }
+}
+
+impl Registers {
+    /// Counts an access once it is done: a run of the clock that it has come in the middle of then sees it, or advances the time before
+    /// the caller looks at it.
+    fn count(&self) {
+        *lock(&self.inner.accesses) += 1;
     }
 }
 
@@ -466,15 +528,19 @@ impl Io for Registers {
         let ones = u64::MAX >> (64 - 8 * width.bytes());
         let at = self.base + offset;
         if lock(&self.inner.absent).iter().any(|(_, first, end)| (*first..*end).contains(&at)) {
+            self.count();
             return Ok(ones);
         }
-        Ok(self.inner.ask(|qemu| qemu.number(&command)).map_or(ones, |value| value & ones))
+        let value = self.inner.ask(|qemu| qemu.number(&command)).map_or(ones, |value| value & ones);
+        self.count();
+        Ok(value)
     }
 
     fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
         let value = value & u64::MAX >> (64 - 8 * width.bytes());
         let command = self.command(offset, width, "write")?;
         self.inner.ask(|qemu| qemu.qtest(&format!("{command} {value:#x}")));
+        self.count();
         Ok(())
     }
 }

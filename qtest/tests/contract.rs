@@ -6,6 +6,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bindery::addr::{PAGE_SIZE, PhysAddr};
@@ -102,6 +103,53 @@ fn a_thread_ends_a_wait(env: &Arc<dyn Env>) {
     other.join().unwrap();
 }
 
+/// Several threads wait at once. An interrupt that one of them delivers is not late for another one.
+fn threads_wait_at_once(bench: &Bench<impl Target>) {
+    let (env, pin, over) = (&bench.env, bench.target.pin(), Arc::new(AtomicBool::new(false)));
+    let others = [(); 2].map(|()| {
+        let (env, over) = (Arc::clone(env), Arc::clone(&over));
+        std::thread::spawn(move || {
+            let waiter = Waiter::of_this_thread();
+            while !over.load(Ordering::Relaxed) {
+                env.wait(&waiter.token(), env.now() + Duration::from_secs(1000));
+            }
+        })
+    });
+    let waiter = Waiter::of_this_thread();
+    bench.command(6);
+    env.irq(pin, IrqControl::Enable(Trigger::LevelHigh)).unwrap();
+    *bench.sink.takes.lock().unwrap() = Duration::from_millis(10);
+    let transfer = || {
+        // It takes 100 ms.
+        bench.transfer(0x4_0000, bench.target.ram().0, 8, 7);
+        let until = env.now() + Duration::from_millis(300);
+        loop {
+            let is_over = env.now() >= until;
+            let is_done = !std::mem::take(&mut *bench.sink.taken.lock().unwrap()).is_empty();
+            if is_done || is_over {
+                return is_done;
+            }
+            env.wait(&waiter.token(), until);
+        }
+    };
+    let mut late = 0;
+    for _ in 0..50 {
+        if !transfer() {
+            late += 1;
+            bench.wait_for(|| !std::mem::take(&mut *bench.sink.taken.lock().unwrap()).is_empty());
+        }
+        bench.write(0x64, 0x100);
+        env.irq(pin, IrqControl::Unmask).unwrap();
+    }
+    over.store(true, Ordering::Relaxed);
+    for other in others {
+        other.join().unwrap();
+    }
+    env.irq(pin, IrqControl::Disable).unwrap();
+    *bench.sink.takes.lock().unwrap() = Duration::ZERO;
+    assert_eq!(late, 0, "of 50 transfers");
+}
+
 fn lines_are_delivered_as_their_trigger_says(bench: &Bench<impl Target>) {
     let (env, pin) = (&bench.env, bench.target.pin());
     let taken = || {
@@ -165,6 +213,7 @@ fn holds<T: Target>(target: T) -> Bench<T> {
     registers_are_mapped_and_checked(&bench);
     time_passes_in_waits(&bench);
     a_thread_ends_a_wait(&bench.env);
+    threads_wait_at_once(&bench);
     lines_are_delivered_as_their_trigger_says(&bench);
     bench
 }

@@ -133,11 +133,14 @@ pub struct Sink {
     pub taken: Mutex<Vec<IrqLine>>,
     pub deadline: Mutex<Option<Instant>>,
     pub timers: Mutex<Vec<Instant>>,
+    /// Time of the host that a delivery takes.
+    pub takes: Mutex<Duration>,
 }
 
 impl IrqSink for Sink {
     fn interrupt(&self, line: IrqLine) {
         self.env.upgrade().unwrap().irq(line, IrqControl::Mask).unwrap();
+        std::thread::sleep(*self.takes.lock().unwrap());
         self.taken.lock().unwrap().push(line);
     }
     fn next_deadline(&self) -> Option<Instant> {
@@ -171,6 +174,7 @@ impl<T: Target> Bench<T> {
             taken: Mutex::default(),
             deadline: Mutex::default(),
             timers: Mutex::default(),
+            takes: Mutex::default(),
         });
         env.connect(Arc::downgrade(&sink) as _);
         let ((base, len), windows) = target.pci();
