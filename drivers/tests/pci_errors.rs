@@ -4,11 +4,12 @@
 
 mod common;
 
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use bindery::addr::PhysAddr;
-use bindery::env::{Env, EnvError, EventToken, Instant, Io, Job, Width};
+use bindery::env::{Env, EnvError, EventToken, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, Job, Width};
 use bindery::event::{Cause, EventKind};
 use bindery::machine::{Machine, Policy};
 use bindery_drivers::edu::{Edu, EduError};
@@ -33,11 +34,14 @@ struct NoThreads {
     board: Arc<dyn Env>,
     at_wait: Once,
     at_map: Once,
+    signals: Arc<Signals>,
 }
 
 impl NoThreads {
     fn on(board: Arc<dyn Env>) -> Arc<Self> {
-        Arc::new(Self { board, at_wait: Once::default(), at_map: Once::default() })
+        let (sink, at_arm, loses) = (OnceLock::new(), Once::default(), AtomicBool::new(false));
+        let signals = Arc::new(Signals { board: Arc::clone(&board), sink, at_arm, loses });
+        Arc::new(Self { board, at_wait: Once::default(), at_map: Once::default(), signals })
     }
 }
 
@@ -64,7 +68,67 @@ impl Interpose for NoThreads {
 
     fn map_io(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Io>, EnvError> {
         happen(&self.at_map);
-        self.inner().map_io(base, len)
+        let (io, signals) = (self.inner().map_io(base, len)?, Arc::clone(&self.signals));
+        Ok(if (base, len) == virt::ECAM { Arc::new(Registers { io, signals }) } else { io })
+    }
+
+    fn connect(&self, sink: Weak<dyn IrqSink>) {
+        self.signals.sink.set(sink).unwrap();
+        self.inner().connect(Arc::downgrade(&self.signals) as _);
+    }
+}
+
+/// Interrupts on their way to the core.
+struct Signals {
+    board: Arc<dyn Env>,
+    sink: OnceLock<Weak<dyn IrqSink>>,
+    /// Before the root port's slot gets its interrupt.
+    at_arm: Once,
+    /// The next interrupt is lost: a port of QEMU 7.2 takes its slot's request back when one of its registers is written.
+    loses: AtomicBool,
+}
+
+impl IrqSink for Signals {
+    fn interrupt(&self, line: IrqLine) {
+        if self.loses.swap(false, Ordering::Relaxed) {
+            self.board.irq(line, IrqControl::Mask).unwrap();
+        } else if let Some(sink) = self.sink.get().and_then(Weak::upgrade) {
+            sink.interrupt(line);
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.sink.get()?.upgrade()?.next_deadline()
+    }
+
+    fn timer(&self) {
+        if let Some(sink) = self.sink.get().and_then(Weak::upgrade) {
+            sink.timer();
+        }
+    }
+}
+
+/// Configuration space.
+struct Registers {
+    io: Arc<dyn Io>,
+    signals: Arc<Signals>,
+}
+
+impl Io for Registers {
+    fn size(&self) -> u64 {
+        self.io.size()
+    }
+
+    fn read(&self, offset: u64, width: Width) -> Result<u64, IoError> {
+        self.io.read(offset, width)
+    }
+
+    fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
+        // The interrupts of a slot, in the function 00:01.0.
+        if offset >> 12 == 1 << 3 && value & 0x1029 == 0x1029 {
+            happen(&self.signals.at_arm);
+        }
+        self.io.write(offset, width, value)
     }
 }
 
@@ -270,6 +334,24 @@ fn slots_are_followed_without_anybody_who_looks() {
     wait(&rig);
     assert_recovered(&rig, &[EDU]);
     assert_eq!(PciHost::check_slots(&rig.machine, HOST).unwrap(), 0);
+}
+
+#[test]
+fn what_happens_while_a_port_is_armed_is_seen_although_its_signal_is_lost() {
+    let (rig, env) = rig_and_env(Virt::new().error_reporting());
+    let (board, signals) = (Arc::clone(&rig.board), Arc::clone(&env.signals));
+    let pulled_out = move || {
+        board.unplug(virt::BRIDGE).unwrap();
+        signals.loses.store(true, Ordering::Relaxed);
+    };
+    *env.signals.at_arm.lock().unwrap() = Some(Box::new(pulled_out));
+    // It ends nothing; the port is armed again after it.
+    rig.board.pci_error(virt::BRIDGE, Severity::Correctable, None).unwrap();
+    wait(&rig);
+    assert!(env.signals.at_arm.lock().unwrap().is_none());
+    assert_eq!(ends(&rig.events()), named(&[(EDU, Cause::SurpriseRemoved)]));
+    assert!(rig.machine.device(BRIDGE).is_none());
+    rig.assert_well();
 }
 
 #[test]

@@ -76,14 +76,16 @@ impl Port {
         self.has_happened().unwrap_or(false) && self.set_armed(false, false).is_ok()
     }
 
-    /// Switches its interrupt on: changes of its slot, errors, containment. What has happened meanwhile is signalled at once. Correctable
-    /// errors are signalled if `correctable`.
+    /// Switches its interrupt on: changes of its slot, errors, containment. Correctable errors are signalled if `correctable`. True when
+    /// something has happened meanwhile: that is signalled at once, but not by all ports. QEMU's root ports (7.2) take the request of
+    /// their slot back whenever one of their registers is written, the one that switches the interrupt on, too.
     ///
     /// # Errors
     ///
     /// [`BusError::Gone`] when it does not respond.
-    pub fn arm(&self, correctable: bool) -> Result<(), BusError> {
-        self.set_armed(true, correctable)
+    pub fn arm(&self, correctable: bool) -> Result<bool, BusError> {
+        self.set_armed(true, correctable)?;
+        self.has_happened()
     }
 
     fn has_happened(&self) -> Result<bool, BusError> {
@@ -105,7 +107,7 @@ impl Port {
     fn set_armed(&self, on: bool, correctable: bool) -> Result<(), BusError> {
         // Task context changes other bits of the same registers.
         let _one_change = self.bus.lock_control();
-        // The slot last: QEMU 7.2 takes its request back when the root command register is written.
+        // The slot last, when it is switched on, and first otherwise: a write of another register takes its request back (see `arm`).
         if !on {
             self.signal_slot(false)?;
         }

@@ -209,8 +209,11 @@ impl<'b> Host<'b> {
             if silent.is_some() {
                 continue;
             }
-            // One that does not respond has nothing to signal.
-            let _ = watched.port.arm(muted.is_none());
+            // One that does not respond has nothing to signal. One that should has to be looked at, whether it does or not.
+            if watched.port.arm(muted.is_none()).unwrap_or(false) {
+                watched.signalled.store(true, Ordering::Relaxed);
+                self.work.schedule();
+            }
         }
     }
 

@@ -150,7 +150,7 @@ fn a_port_is_disarmed_by_what_has_happened_and_by_nothing_else() {
     let rig = Rig::new();
     let (off, on) = ((0, 0, 0), (0x1029, 7, 8));
     assert!(rig.port.signals());
-    rig.port.arm(true).unwrap();
+    assert_eq!(rig.port.arm(true), Ok(false));
     assert_eq!(rig.armed(), on);
     assert!(!rig.port.disarm());
     assert_eq!(rig.armed(), on);
@@ -161,13 +161,15 @@ fn a_port_is_disarmed_by_what_has_happened_and_by_nothing_else() {
         rig.happen(PORT, offset, bits);
         assert!(rig.port.disarm());
         assert_eq!(rig.armed(), off);
+        assert_eq!(rig.port.arm(true), Ok(true), "what has happened may not be signalled");
         rig.config.write(PORT, offset as u16, Width::W32, bits).unwrap();
-        rig.port.arm(true).unwrap();
+        assert_eq!(rig.port.arm(true), Ok(false));
         assert!(!rig.port.disarm());
     }
     rig.port.arm(false).unwrap();
     assert_eq!(rig.armed(), (0x1029, 6, 8));
     rig.happen(PORT, AER + 0x30, 1);
+    assert_eq!(rig.port.arm(false), Ok(false));
     assert!(!rig.port.disarm(), "correctable errors are not signalled: another device on its line has");
     rig.port.silence().unwrap();
     assert_eq!(rig.armed(), (0, 0, 0));
