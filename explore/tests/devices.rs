@@ -17,7 +17,10 @@ fn every_device_that_a_driver_binds_survives_a_fault_at_each_step() {
     let all = all();
     assert!(all.len() > 10, "{all:?}");
     for name in all {
-        device(&name).on(boards::salvator_xs()).faults(1).preemptions(0).check();
+        // No IOMMU is bound that could be invalidated while these are unbound, before the one fault of a path.
+        let early = ["e6180000.system-controller", "e67b0000.mmu"].contains(&&*name);
+        let lifecycle = device(&name).on(boards::salvator_xs()).faults(1).preemptions(0);
+        if early { lifecycle.allow_unreached("fault invalidate").check() } else { lifecycle.check() }
     }
 }
 
