@@ -14,7 +14,6 @@ use crate::addr::{DeviceAddr, PAGE_SIZE, pages};
 use crate::instrument::FaultPoint;
 use crate::sync::atomic::Ordering;
 use crate::system::System;
-use core::sync::atomic::AtomicU64;
 
 /// Limit of all bounce slots of a machine together, in bytes (the size that Linux reserves by default, `swiotlb.h`
 /// `IO_TLB_DEFAULT_SIZE`).
@@ -29,8 +28,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// Allocates a slot of `len` bytes that the device can address, `offset` bytes (less than a page, a multiple of 8)
-    /// into a page. Returns it with the device address of its first byte.
+    /// Allocates a slot of `len` bytes that the device can address, `offset` bytes (less than a page) into a page. Returns it with the device address of its first byte.
     pub(super) fn take(
         context: &DmaContext,
         direct: &Direct,
@@ -72,10 +70,23 @@ impl Slot {
         &self.memory
     }
 
-    /// The first `count` 8-byte words of the bounced data.
-    pub(super) fn words(&self, count: usize) -> &[AtomicU64] {
-        let first = (self.offset / 8) as usize;
-        &self.memory.window().words()[first..first + count]
+    /// Copies `len` bytes of `memory` from `start` on to the slot, or back if `out`. `start` has the slot's offset in its page, so that
+    /// words of both are words, and bytes beside the range are neither read nor written.
+    pub(super) fn copy(&self, memory: &DmaMemory, start: u64, len: u64, out: bool) {
+        let (own, slot) = (memory.window(), self.memory.window());
+        let (from, into) = if out { (slot, own) } else { (own, slot) };
+        let (first, second) = if out { (self.offset, start) } else { (start, self.offset) };
+        let head = len.min(first.wrapping_neg() % 8);
+        let words = (len - head) / 8;
+        let tail = head + words * 8;
+        for at in (0..head).chain(tail..len) {
+            let byte = from.load::<u8>(first + at).and_then(|byte| into.store(second + at, &byte));
+            debug_assert!(byte.is_some(), "byte {at} of {len} is inside both");
+        }
+        let part = |at: u64| ((at + head) / 8) as usize..((at + head) / 8 + words) as usize;
+        for (from, into) in from.words()[part(first)].iter().zip(&into.words()[part(second)]) {
+            into.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
     }
 }
 

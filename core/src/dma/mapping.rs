@@ -175,14 +175,7 @@ impl Run<'_> {
     /// Copies to or from the bounce slot.
     #[cold]
     fn copy(&self, slot: &Slot, to: SyncFor) {
-        let first = (self.range.start / 8) as usize;
-        let words = self.len().div_ceil(8) as usize;
-        let own = &self.memory.window().words()[first..first + words];
-        let slot = slot.words(words);
-        let (from, into) = if to == SyncFor::Cpu { (slot, own) } else { (own, slot) };
-        for (from, into) in from.iter().zip(into) {
-            into.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+        slot.copy(self.memory, self.range.start, self.len(), to == SyncFor::Cpu);
     }
 
     /// P13: CPU and device see the same bytes after a sync. Only a simulated machine can check this; the first and the

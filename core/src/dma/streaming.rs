@@ -85,8 +85,9 @@ impl<'s> Dma<'s> {
         self.map_range(buffer, range, direction, Attrs::empty())
     }
 
-    /// Maps `range` of a buffer for the device; the mapping owns the whole buffer. The range starts and ends on a
-    /// multiple of [`DMA_ALIGN`], or ends with the buffer. A translated device reaches the whole pages that hold it.
+    /// Maps `range` of a buffer for the device; the mapping owns the whole buffer. For a device that does not snoop the
+    /// CPU's caches the range starts and ends on a multiple of [`DMA_ALIGN`], or ends with the buffer; for one that does it may be
+    /// any bytes. A translated device reaches the whole pages that hold it.
     ///
     /// # Errors
     ///
@@ -131,8 +132,9 @@ impl DmaContext {
     #[inline]
     pub(super) fn check_buffer(&self, buffer: &DmaBuffer, range: &Range<u64>) -> Result<(), DmaError> {
         let (start, end, len) = (range.start, range.end, buffer.len());
-        let aligned = start.is_multiple_of(DMA_ALIGN) && (end == len || end.is_multiple_of(DMA_ALIGN));
-        if start >= end || end > len || !aligned {
+        // Only where lines are cleaned and dropped does a neighbour in the same line matter.
+        let aligned = || start.is_multiple_of(DMA_ALIGN) && (end == len || end.is_multiple_of(DMA_ALIGN));
+        if start >= end || end > len || !(self.coherent || aligned()) {
             return Err(DmaError::BadRange { start, end, len });
         }
         if !buffer.memory().is_of(self.machine.memory().memory()) {

@@ -47,8 +47,9 @@ pub enum DmaError {
         "no device address is a multiple of {0:#x} bytes: not a power of two, or the dma-ranges of the bus have none"
     )]
     BadAlignment(u64),
-    /// A range outside the buffer, or one that does not start and end on a multiple of [`DMA_ALIGN`](crate::dma::DMA_ALIGN)
-    /// (or at the buffer's end), so that it would share a cache line with its neighbour.
+    /// A range outside the buffer, or, for a device that does not snoop the CPU's caches, one that does not start and end on a
+    /// multiple of [`DMA_ALIGN`](crate::dma::DMA_ALIGN) (or at the buffer's end), so that it would share a cache line with its
+    /// neighbour.
     #[error("bytes {start} to {end} of a buffer of {len}: outside, or not aligned to cache lines")]
     BadRange {
         /// First byte asked for.

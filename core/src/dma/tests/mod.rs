@@ -8,6 +8,7 @@ mod lazy;
 mod lease;
 mod listed;
 mod pool;
+mod ranges;
 mod reach;
 mod resource;
 mod ring;
