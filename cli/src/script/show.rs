@@ -50,7 +50,11 @@ fn machine(session: &Session, reporter: &mut Reporter<'_>) -> Result<()> {
         }
     }
     for range in session.host.env().memory().ranges() {
-        let what = if range.use_for == RamUse::Frames { "page frames" } else { "contiguous (CMA)" };
+        let what = match range.use_for {
+            RamUse::Frames => "page frames",
+            RamUse::Contiguous => "contiguous (CMA)",
+            RamUse::Kept => "kept by the target",
+        };
         reporter.row("memory", format_args!("{} MiB at {}, {what}", range.len >> 20, range.base))?;
     }
     if let Some(board) = session.target.board() {

@@ -14,6 +14,7 @@ use super::{DmaError, DmaMemory};
 use crate::addr::{PAGE_SIZE, PhysAddr, pages};
 use crate::env::{Caching, Memory};
 use crate::instrument::FaultPoint;
+use crate::mem::access::RamWindow;
 use crate::mem::{PageRequest, PageRun};
 use crate::sync::SpinLock;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -90,6 +91,13 @@ impl DmaBuffer {
     pub(super) fn new(run: PageRun, memory: &Arc<dyn Memory>, len: u64) -> Option<Self> {
         // INVARIANT: the memory was just made, and no other reference to it exists.
         Some(Self::of(DmaMemory::new(run, memory, Caching::Cached, len)?))
+    }
+
+    /// Wraps pages that their owner has lent, and the window of all of them.
+    pub(super) fn adopted(run: PageRun, window: RamWindow) -> Self {
+        let len = run.len();
+        // INVARIANT: the memory is made here.
+        Self::of(DmaMemory::with_window(run, window, Caching::Cached, len))
     }
 
     fn of(memory: Arc<DmaMemory>) -> Self {

@@ -33,7 +33,12 @@ pub struct DmaMemory {
 impl DmaMemory {
     pub(crate) fn new(run: PageRun, memory: &Arc<dyn Memory>, caching: Caching, len: u64) -> Option<Arc<Self>> {
         let window = RamWindow::new(memory, run.base(), run.len(), caching).ok()?;
-        Some(Arc::new(Self { run, window, caching, len, record: PageRecord::default(), copy: BufferCopy::default() }))
+        Some(Self::with_window(run, window, caching, len))
+    }
+
+    /// As [`new`](Self::new), with the `window` of the whole run.
+    pub(super) fn with_window(run: PageRun, window: RamWindow, caching: Caching, len: u64) -> Arc<Self> {
+        Arc::new(Self { run, window, caching, len, record: PageRecord::default(), copy: BufferCopy::default() })
     }
 
     /// Allocates `len` bytes (at least 1) of zeroed page frames that belong to no device: the RAM of a guest, a buffer

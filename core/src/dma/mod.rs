@@ -5,6 +5,7 @@
 //! back-end that made it, so nothing is looked up at release (P1).
 
 mod access;
+mod adopt;
 mod arena;
 mod backend;
 mod batch;

@@ -130,6 +130,11 @@ impl PageAllocator for BuddyAllocator {
         self.free.lock().taken()
     }
 
+    fn manages(&self, base: PhysAddr, pages: u64) -> bool {
+        let (from, to) = (base.0 >> PAGE_SHIFT, (base.0 >> PAGE_SHIFT).saturating_add(pages));
+        self.spans.lock().iter().any(|&(first, end)| from < end && first < to)
+    }
+
     fn withdraw(&self, first: PhysAddr, last: PhysAddr) -> bool {
         let (from, to) = (first.0 >> PAGE_SHIFT, (last.0 >> PAGE_SHIFT) + 1);
         let mut spans = self.spans.lock();

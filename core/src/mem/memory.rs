@@ -11,6 +11,9 @@ pub enum RamUse {
     Frames,
     /// Physically contiguous DMA memory (CMA).
     Contiguous,
+    /// Kept by the target for uses of its own, such as a page cache or processes. The core allocates none of it; who owns pages of it
+    /// may lend them ([`OwnedPages`](crate::mem::OwnedPages)).
+    Kept,
 }
 
 /// Range of RAM.

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use core::fmt;
 
+use super::outside::OutsideRuns;
 use super::{BuddyAllocator, Memory, PageAllocator, RamUse};
 
 /// The RAM of one machine, with its allocators.
@@ -11,6 +12,7 @@ pub struct PhysMemory {
     memory: Arc<dyn Memory>,
     frames: Arc<dyn PageAllocator>,
     cma: Option<Arc<dyn PageAllocator>>,
+    outside: Arc<OutsideRuns>,
 }
 
 impl PhysMemory {
@@ -20,7 +22,7 @@ impl PhysMemory {
             Arc::new(BuddyAllocator::new("frames", Arc::clone(&memory), RamUse::Frames));
         let cma = BuddyAllocator::new("cma", Arc::clone(&memory), RamUse::Contiguous);
         let cma = (cma.total() != 0).then(|| Arc::new(cma) as Arc<dyn PageAllocator>);
-        Self { memory, frames, cma }
+        Self { memory, frames, cma, outside: Arc::default() }
     }
 
     /// The page-frame allocator.
@@ -31,6 +33,11 @@ impl PhysMemory {
     /// The contiguous allocator, if the machine has a CMA region.
     pub fn cma(&self) -> Option<&Arc<dyn PageAllocator>> {
         self.cma.as_ref()
+    }
+
+    /// Runs of pages that the core has from outside.
+    pub(super) fn outside(&self) -> &Arc<OutsideRuns> {
+        &self.outside
     }
 
     /// The RAM itself.

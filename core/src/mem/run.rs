@@ -71,6 +71,12 @@ pub trait PageAllocator: Send + Sync {
     /// Number of pages allocated at this moment.
     fn in_use(&self) -> u64;
 
+    /// True when any of the `pages` pages from `base` on are this allocator's, free or not.
+    fn manages(&self, base: PhysAddr, pages: u64) -> bool {
+        let _ = (base, pages);
+        false
+    }
+
     /// Removes the pages that hold the bytes from `first` to `last` (inclusive) from the allocator, because a device
     /// uses them. False when some of them are allocated; those, and pages that adjoin them, stay.
     fn withdraw(&self, first: PhysAddr, last: PhysAddr) -> bool {
@@ -125,6 +131,12 @@ impl PageRun {
         let base = allocator.alloc(request)?;
         // INVARIANT: `allocator` just allocated exactly this run.
         Ok(Self { base, pages: request.pages, allocator: Arc::clone(allocator) })
+    }
+
+    /// Run that its owner has lent: `allocator` gives it back.
+    pub(super) fn lent(base: PhysAddr, pages: u64, allocator: Arc<dyn PageAllocator>) -> Self {
+        // INVARIANT: the caller has made `allocator` for exactly this run.
+        Self { base, pages, allocator }
     }
 
     /// First byte.

@@ -327,6 +327,8 @@ pub(super) struct TestBoard {
 const TABLES: u64 = 0x8_0000_0000;
 pub(super) const LOW: u64 = 0x4000_0000;
 pub(super) const HIGH: u64 = 0x1_0000_0000;
+/// RAM that the target keeps.
+pub(super) const KEPT: u64 = 0x7000_0000;
 
 impl TestBoard {
     /// An untranslated device. RAM: 64 pages below 4 GiB, 64 above.
@@ -360,7 +362,8 @@ impl TestBoard {
     }
 
     fn on(machine: impl FnOnce(Arc<FakeEnv>) -> Handle, translated: bool) -> Self {
-        let ram = FakeMemory::new(&[(LOW, 64 << 12, RamUse::Frames), (HIGH, 64 << 12, RamUse::Frames)]);
+        let kept = (KEPT, 16 << 12, RamUse::Kept);
+        let ram = FakeMemory::new(&[(LOW, 64 << 12, RamUse::Frames), kept, (HIGH, 64 << 12, RamUse::Frames)]);
         let env = FakeEnv::with_memory(Arc::clone(&ram).dynamic());
         let machine = machine(Arc::clone(&env));
         let mmu = Arc::new(ToyMmu::default());

@@ -1,5 +1,6 @@
 //! Tests of DMA by bound drivers, on a minimal fake target.
 
+mod adopted;
 mod arena;
 mod board;
 mod doorbell;

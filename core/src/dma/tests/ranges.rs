@@ -47,7 +47,7 @@ fn only_a_device_that_does_not_snoop_needs_whole_cache_lines() {
                         let refused = DmaError::BadRange { start: range.start, end: range.end, len: 8192 };
                         assert_eq!((mapped.unwrap_err().error, slot.unwrap_err().error), (refused, refused));
                     }
-                    arena.release();
+                    arena.release()?;
                 }
                 Ok(Vec::new())
             });

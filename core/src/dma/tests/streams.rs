@@ -8,7 +8,7 @@ use crate::addr::DeviceAddr;
 use crate::device::{DeviceDesc, RegionKind, ReservedRegion, Supplier};
 use crate::iommu::DomainKind;
 
-fn add_stream(desc: &mut DeviceDesc, stream: u32) {
+pub(super) fn add_stream(desc: &mut DeviceDesc, stream: u32) {
     let first = desc.suppliers[0].clone();
     desc.suppliers.push(Supplier { args: Vec::from([stream]), ..first });
 }
