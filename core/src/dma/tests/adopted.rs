@@ -205,13 +205,14 @@ fn one_of_two_streams_that_stays_attached_keeps_the_owners_pages_of_an_unconfirm
     }
 }
 
+/// Number of the first cases below, whose pages the core does not have.
+const FREE: usize = 8;
+
 #[test]
 fn pages_that_are_not_the_owners_are_refused_by_name_and_place() {
     let board = TestBoard::direct();
     let (cache, machine) = (PageCache::default(), &board.machine);
     let kept = machine.adopt(cache.lend(KEPT + 0x2000, 2)).unwrap();
-    /// Number of the first cases, whose pages the core does not have.
-    const FREE: usize = 8;
     let cases = [
         (KEPT, 0, RunFault::Size),
         (KEPT, u64::MAX, RunFault::Size),
