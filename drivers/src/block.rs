@@ -1,7 +1,9 @@
 //! Interface of disk drivers.
 
 use alloc::sync::Arc;
+use core::ops::Range;
 
+use bindery::dma::{DmaBuffer, DmaError};
 use bindery::driver::{Client, ClientService, Driver};
 
 use crate::ata::{AtaError, ErrorBits};
@@ -32,12 +34,45 @@ pub trait BlockDevice: Send + Sync {
     /// As [`read`](Self::read).
     fn write(&self, lba: u64, from: &[u8]) -> Result<(), BlockError>;
 
+    /// Reads whole sectors from `lba` on into `range` of a buffer. A driver whose device can reach the buffer has it write there; no byte is
+    /// copied unless a bounce buffer is needed. The buffer is only borrowed: the device is off it when this returns, or the call fails
+    /// and the buffer's pages are in quarantine (see [`Dma::scope`](bindery::dma::Dma::scope)).
+    ///
+    /// The provided method copies.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read); [`BlockError::OutsideBuffer`].
+    fn read_buffer(&self, lba: u64, buffer: &mut DmaBuffer, range: Range<u64>) -> Result<(), BlockError> {
+        let part = part_of(buffer, &range)?;
+        self.read(lba, &mut buffer.as_mut_slice()[part])
+    }
+
+    /// Writes whole sectors from `lba` on from `range` of a buffer. See [`read_buffer`](Self::read_buffer) and [`write`](Self::write).
+    ///
+    /// # Errors
+    ///
+    /// As [`read_buffer`](Self::read_buffer).
+    fn write_buffer(&self, lba: u64, buffer: &mut DmaBuffer, range: Range<u64>) -> Result<(), BlockError> {
+        let part = part_of(buffer, &range)?;
+        self.write(lba, &buffer.as_slice()[part])
+    }
+
     /// Waits until everything that was written is on the medium.
     ///
     /// # Errors
     ///
     /// When the disk or its link fails.
     fn flush(&self) -> Result<(), BlockError>;
+}
+
+/// `range` as indices of the slice of `buffer`.
+fn part_of(buffer: &DmaBuffer, range: &Range<u64>) -> Result<Range<usize>, BlockError> {
+    let (start, end, len) = (range.start, range.end, buffer.len());
+    if start > end || end > len {
+        return Err(BlockError::OutsideBuffer { start, end, len });
+    }
+    Ok(start as usize..end as usize)
 }
 
 impl<D: Driver> BlockDevice for Client<D>
@@ -58,6 +93,14 @@ where
 
     fn write(&self, lba: u64, from: &[u8]) -> Result<(), BlockError> {
         self.call(|disk| disk.write(lba, from)).unwrap_or(Err(BlockError::Gone))
+    }
+
+    fn read_buffer(&self, lba: u64, buffer: &mut DmaBuffer, range: Range<u64>) -> Result<(), BlockError> {
+        self.call(|disk| disk.read_buffer(lba, buffer, range)).unwrap_or(Err(BlockError::Gone))
+    }
+
+    fn write_buffer(&self, lba: u64, buffer: &mut DmaBuffer, range: Range<u64>) -> Result<(), BlockError> {
+        self.call(|disk| disk.write_buffer(lba, buffer, range)).unwrap_or(Err(BlockError::Gone))
     }
 
     fn flush(&self) -> Result<(), BlockError> {
@@ -94,6 +137,16 @@ pub enum BlockError {
         len: u64,
         /// Bytes in a sector.
         sector: u32,
+    },
+    /// Bytes outside the buffer.
+    #[error("bytes {start} to {end} are not inside a buffer of {len}")]
+    OutsideBuffer {
+        /// First byte asked for.
+        start: u64,
+        /// One past the last byte asked for.
+        end: u64,
+        /// Bytes in the buffer.
+        len: u64,
     },
     /// The medium is bad here.
     #[error("sector {lba} cannot be read or written")]
@@ -135,6 +188,8 @@ impl From<AtaError> for BlockError {
             AtaError::Memory { .. } | AtaError::Short { .. } | AtaError::Protocol { .. } | AtaError::LinkChanged => {
                 Self::Transport
             }
+            AtaError::Dma(DmaError::BadRange { start, end, len }) => Self::OutsideBuffer { start, end, len },
+            AtaError::Dma(DmaError::Quarantined(_) | DmaError::Unconfirmed) => Self::Dead,
             AtaError::Dma(_) => Self::NoMemory,
             AtaError::LinkDown { .. }
             | AtaError::Changed(_)

@@ -73,6 +73,7 @@ impl Slot {
     /// Copies `len` bytes of `memory` from `start` on to the slot, or back if `out`. `start` has the slot's offset in its page, so that
     /// words of both are words, and bytes beside the range are neither read nor written.
     pub(super) fn copy(&self, memory: &DmaMemory, start: u64, len: u64, out: bool) {
+        self.machine.dma_state().bounced.fetch_add(len, Ordering::Relaxed);
         let (own, slot) = (memory.window(), self.memory.window());
         let (from, into) = if out { (slot, own) } else { (own, slot) };
         let (first, second) = if out { (self.offset, start) } else { (start, self.offset) };

@@ -48,8 +48,8 @@ pub const DMA_ALIGN: u64 = 128;
 ///
 /// # Invariants
 ///
-/// `memory` is the only reference to its `DmaMemory` except for pins, which never access the bytes, and was made with
-/// [`Caching::Cached`]. Once set, its copy is replaced through an exclusive borrow of the buffer only.
+/// `memory` is the only reference to its `DmaMemory` except for pins, which never access the bytes, and for a mapping that has
+/// [borrowed](super::Scope) the buffer exclusively. It was made with [`Caching::Cached`]. Once set, its copy is replaced through an exclusive borrow of the buffer only.
 pub struct DmaBuffer {
     memory: Arc<DmaMemory>,
 }
@@ -212,6 +212,13 @@ impl DmaBuffer {
         self.write_back();
         DeviceOwned { memory: self.memory }
     }
+
+    /// Lends the memory to a mapping that borrows the buffer exclusively for as long as its handle can be used.
+    pub(super) fn lend(&mut self) -> DeviceOwned {
+        self.write_back();
+        // INVARIANT: the other reference, `self`, is borrowed.
+        DeviceOwned { memory: Arc::clone(&self.memory) }
+    }
 }
 
 impl fmt::Debug for DmaBuffer {
@@ -225,7 +232,8 @@ impl fmt::Debug for DmaBuffer {
 ///
 /// # Invariants
 ///
-/// `memory` is the only reference to its `DmaMemory` except for pins, which never access the bytes.
+/// `memory` is the only reference to its `DmaMemory` except for pins, which never access the bytes, and for a buffer that is borrowed
+/// exclusively while this can be used.
 pub(super) struct DeviceOwned {
     memory: Arc<DmaMemory>,
 }

@@ -27,6 +27,8 @@ pub(crate) struct DmaState {
     last_arena: AtomicU64,
     /// Bytes in bounce slots. A counter only: relaxed ordering suffices.
     pub(crate) bounce_bytes: AtomicU64,
+    /// Bytes copied to and from bounce slots. A counter only.
+    pub(super) bounced: AtomicU64,
     /// The checker, if the policy enables it. The lock is a leaf.
     checker: SpinLock<Checker>,
     misuses: SpinLock<Vec<Misuse>>,
@@ -100,6 +102,11 @@ impl System {
                 format!("{device}: {len} bytes at {base} are freed while the device still reaches them")
             });
         }
+    }
+
+    /// Bytes that the core has copied to and from bounce buffers, for devices that could not address a buffer.
+    pub fn bounced_bytes(&self) -> u64 {
+        self.dma_state().bounced.load(Ordering::Relaxed)
     }
 
     /// The first 64 misuses that the DMA checker has found.

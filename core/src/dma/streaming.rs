@@ -119,7 +119,11 @@ impl<'s> Dma<'s> {
         Ok(Mapped { mapping, entry, dev: self.dev })
     }
 
-    fn prepare(&self, buffer: &DmaBuffer, range: &Range<u64>) -> Result<(Arc<DmaContext>, Reservation), DmaError> {
+    pub(super) fn prepare(
+        &self,
+        buffer: &DmaBuffer,
+        range: &Range<u64>,
+    ) -> Result<(Arc<DmaContext>, Reservation), DmaError> {
         let context = self.context()?;
         context.admit()?;
         context.check_buffer(buffer, range)?;

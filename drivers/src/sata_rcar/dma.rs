@@ -22,6 +22,8 @@ pub(super) struct DmaArea<'b> {
     arena: Arena<'b>,
     /// `None` while mapped, and for good when the unmap was not confirmed.
     buffers: [Option<DmaBuffer>; PIECES],
+    /// Bytes copied to and from the buffers.
+    copied: u64,
 }
 
 /// The mappings of one command. Dropped without [`unmap`](DmaArea::unmap), they stay until the binding ends.
@@ -44,7 +46,7 @@ impl<'b> DmaArea<'b> {
         dma.set_mask(32)?;
         let table = dma.coherent_slice(regs::PRD_ENTRIES)?;
         let buffer = || dma.buffer(PIECE as u64).map(Some);
-        Ok(Self { table, arena: dma.arena(PIECES as u32)?, buffers: [buffer()?, buffer()?] })
+        Ok(Self { table, arena: dma.arena(PIECES as u32)?, buffers: [buffer()?, buffer()?], copied: 0 })
     }
 
     /// Maps the first `len` bytes (1 to [`CAPACITY`], a multiple of 512) and writes the descriptor table.
@@ -88,15 +90,35 @@ impl<'b> DmaArea<'b> {
         let mut entry = 0;
         for (piece, slot) in transfer.pieces.iter().flatten().enumerate() {
             let (addr, bytes) = (self.arena.device_addr(*slot)?.0 as u32, PIECE.min(len - piece * PIECE));
-            for offset in (0..bytes).step_by(SEGMENT) {
-                let segment = SEGMENT.min(bytes - offset);
-                let last = piece * PIECE + offset + segment == len;
-                self.table.write(entry, &regs::prd(addr + offset as u32, segment as u32, last));
-                entry += 1;
-            }
+            entry = self.write_run(entry, addr, bytes, piece * PIECE + bytes == len);
         }
         self.table.publish();
         Ok(())
+    }
+
+    /// Writes the descriptor table of one run of `len` bytes (1 to [`CAPACITY`]) at `addr`, both even. Returns its address.
+    pub(super) fn describe_run(&mut self, addr: u32, len: usize) -> u32 {
+        self.write_run(0, addr, len, true);
+        self.table.publish();
+        self.table.device_addr().0 as u32
+    }
+
+    /// Writes descriptors from `entry` on for `len` bytes at `addr`; returns the next entry. Each ends on a multiple of [`SEGMENT`].
+    fn write_run(&self, mut entry: usize, addr: u32, len: usize, is_last: bool) -> usize {
+        let mut offset = 0;
+        while offset < len {
+            let at = addr + offset as u32;
+            let segment = (SEGMENT - at as usize % SEGMENT).min(len - offset);
+            offset += segment;
+            self.table.write(entry, &regs::prd(at, segment as u32, is_last && offset == len));
+            entry += 1;
+        }
+        entry
+    }
+
+    /// Bytes copied to and from the buffers.
+    pub(super) fn copied(&self) -> u64 {
+        self.copied
     }
 
     /// Unmaps the buffers. The controller must be stopped. Buffers whose unmap the IOMMU does not confirm stay in
@@ -115,6 +137,7 @@ impl<'b> DmaArea<'b> {
 
     /// Copies `from` to offset `at` of the buffers.
     pub(super) fn copy_in(&mut self, at: usize, from: &[u8]) {
+        self.copied += from.len() as u64;
         for (piece, offset, range) in parts(at, from.len()) {
             if let Some(buffer) = &mut self.buffers[piece] {
                 buffer.as_mut_slice()[offset..offset + range.len()].copy_from_slice(&from[range]);
@@ -123,7 +146,8 @@ impl<'b> DmaArea<'b> {
     }
 
     /// Copies from offset `at` of the buffers to `to`.
-    pub(super) fn copy_out(&self, at: usize, to: &mut [u8]) {
+    pub(super) fn copy_out(&mut self, at: usize, to: &mut [u8]) {
+        self.copied += to.len() as u64;
         for (piece, offset, range) in parts(at, to.len()) {
             if let Some(buffer) = &self.buffers[piece] {
                 let len = range.len();
@@ -160,7 +184,7 @@ mod tests {
 
     #[test]
     fn the_longest_descriptor_table_fits() {
-        const { assert!(CAPACITY / SEGMENT <= regs::PRD_ENTRIES) };
+        const { assert!(CAPACITY / SEGMENT + PIECES <= regs::PRD_ENTRIES) };
         assert_eq!(regs::prd(0xffff_e000, 0x2000, true), 0x2000_ffff_e001);
         assert_eq!(regs::prd(0xffff_e000, 0x2000, false), 0x2000_ffff_e000);
     }

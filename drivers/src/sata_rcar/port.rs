@@ -1,9 +1,12 @@
 //! A port with a disk: the interface to users of the driver.
 
+mod buffers;
+
 use core::ops::Range;
 use core::time::Duration;
 
 use bindery::binding::Bound;
+use bindery::dma::DmaBuffer;
 use bindery::driver::{Driver, ProbeError, QuiesceError, Quiesced};
 use bindery::env::{Instant, IoError};
 use bindery::sync::Mutex;
@@ -183,17 +186,10 @@ impl<'b> Port<'b> {
         mut lba: u64,
         len: u64,
         mut before: impl FnMut(&mut DmaArea<'_>, usize),
-        mut after: impl FnMut(&DmaArea<'_>, usize),
+        mut after: impl FnMut(&mut DmaArea<'_>, usize),
     ) -> Result<(), AtaError> {
         let sector = self.identity.sector_size;
-        if !len.is_multiple_of(u64::from(sector)) {
-            return Err(AtaError::Unaligned { len, sector });
-        }
-        let (sectors, capacity) = (len / u64::from(sector), self.capacity());
-        let out_of_range = AtaError::OutOfRange { lba, sectors, capacity };
-        if lba.checked_add(sectors).is_none_or(|end| end > capacity) {
-            return Err(out_of_range);
-        }
+        let out_of_range = self.check_sectors(lba, len)?;
         let mut left = len;
         while left > 0 {
             // A whole number of sectors: a sector is no larger than the buffers, and both sizes are powers of two.
@@ -204,11 +200,23 @@ impl<'b> Port<'b> {
             self.check_online(&mut state)?;
             before(&mut state.area, bytes);
             self.exec(&mut state, &tf, bytes)?;
-            after(&state.area, bytes);
+            after(&mut state.area, bytes);
             lba += u64::from(sectors);
             left -= bytes as u64;
         }
         Ok(())
+    }
+
+    /// Checks that `len` bytes from `lba` on are whole sectors of the disk. Returns the error for those that are not on it.
+    fn check_sectors(&self, lba: u64, len: u64) -> Result<AtaError, AtaError> {
+        let sector = self.identity.sector_size;
+        if !len.is_multiple_of(u64::from(sector)) {
+            return Err(AtaError::Unaligned { len, sector });
+        }
+        let (sectors, capacity) = (len / u64::from(sector), self.capacity());
+        let out_of_range = AtaError::OutOfRange { lba, sectors, capacity };
+        let inside = lba.checked_add(sectors).is_some_and(|end| end <= capacity);
+        if inside { Ok(out_of_range) } else { Err(out_of_range) }
     }
 
     /// Executes one command with the first `bytes` bytes of the buffers.
@@ -319,6 +327,14 @@ impl BlockDevice for Port<'_> {
 
     fn write(&self, lba: u64, from: &[u8]) -> Result<(), BlockError> {
         Ok(Port::write(self, lba, from)?)
+    }
+
+    fn read_buffer(&self, lba: u64, buffer: &mut DmaBuffer, range: Range<u64>) -> Result<(), BlockError> {
+        Ok(Port::read_buffer(self, lba, buffer, range)?)
+    }
+
+    fn write_buffer(&self, lba: u64, buffer: &mut DmaBuffer, range: Range<u64>) -> Result<(), BlockError> {
+        Ok(Port::write_buffer(self, lba, buffer, range)?)
     }
 
     fn flush(&self) -> Result<(), BlockError> {

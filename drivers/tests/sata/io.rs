@@ -142,3 +142,50 @@ fn a_port_is_a_block_device_until_it_is_unbound() {
     assert_eq!((disk.flush(), disk.capacity()), (Err(BlockError::Gone), 0), "P5");
     rig.assert_well();
 }
+
+/// Bytes that the driver has copied.
+fn copied(rig: &Rig) -> u64 {
+    port(rig).call(|p| p.copied_bytes()).unwrap()
+}
+
+pub(crate) fn a_callers_buffer_is_filled_by_the_controller_itself(translated: bool) {
+    let rig = rig(translated);
+    let disk = rig.machine.service::<dyn BlockDevice>(SATA).unwrap();
+    let mut buffer = rig.machine.dma_buffer(512 * 300).unwrap();
+    buffer.as_mut_slice().fill(0xee);
+    disk.read_buffer(100, &mut buffer, 512 * 2..512 * 299).unwrap();
+    for (n, got) in (98..).zip(buffer.as_slice().chunks(512)) {
+        let beside = [98, 99, 397].contains(&n);
+        assert_eq!(got, if beside { vec![0xee; 512] } else { sector(n) }, "sector {n}");
+    }
+    disk.write_buffer(2000, &mut buffer, 512 * 2..512 * 130).unwrap();
+    disk.flush().unwrap();
+    assert_eq!(on_disk(&rig, 2000, 128), buffer.as_slice()[1024..512 * 130]);
+    assert_eq!((copied(&rig), rig.machine.bounced_bytes()), (0, 0), "no byte is copied");
+    // A slice is copied, by the driver:
+    disk.read(0, &mut [0; 1024]).unwrap();
+    assert_eq!(copied(&rig), 1024);
+    // and so is a range that shares a cache line, since the controller does not snoop.
+    disk.read_buffer(7, &mut buffer, 4..516).unwrap();
+    disk.write_buffer(9, &mut buffer, 4..516).unwrap();
+    assert_eq!((copied(&rig), &buffer.as_slice()[4..516]), (1024 + 1024, &sector(7)[..]));
+    assert_eq!(on_disk(&rig, 9, 1), sector(7));
+    assert_eq!(disk.read_buffer(0, &mut buffer, 0..0), Ok(()));
+    let outside = BlockError::OutsideBuffer { start: 0, end: 512 * 301, len: 512 * 300 };
+    assert_eq!(disk.read_buffer(0, &mut buffer, 0..512 * 301), Err(outside));
+    assert_eq!(disk.write_buffer(0, &mut buffer, 0..100), Err(BlockError::Unaligned { len: 100, sector: 512 }));
+    let beyond = BlockError::OutOfRange { lba: 4095, sectors: 2, capacity: 4096 };
+    assert_eq!(disk.read_buffer(4095, &mut buffer, 0..1024), Err(beyond));
+    rig.board.sata_faults(|k| k.media_error = Some(20));
+    assert_eq!(disk.read_buffer(19, &mut buffer, 0..1024), Err(BlockError::Medium { lba: 20 }));
+    rig.board.sata_faults(|k| k.media_error = None);
+    disk.read_buffer(19, &mut buffer, 0..1024).unwrap();
+    unbind(&rig);
+    assert_eq!(disk.read_buffer(0, &mut buffer, 0..512), Err(BlockError::Gone), "P5");
+    rig.assert_well();
+}
+
+#[test]
+fn a_callers_buffer_is_filled_by_the_controller_itself_untranslated() {
+    a_callers_buffer_is_filled_by_the_controller_itself(false);
+}

@@ -46,6 +46,11 @@ fn data_written_through_the_iommu_is_in_the_file() {
 }
 
 #[test]
+fn a_callers_buffer_is_filled_by_the_controller_itself_through_the_iommu() {
+    io::a_callers_buffer_is_filled_by_the_controller_itself(true);
+}
+
+#[test]
 fn the_table_is_mapped_first_and_unmapped_by_the_same_back_end() {
     // As on hardware: 2,048 bytes at 0xfffff000, allocated and freed by the IOMMU back-end.
     let rig = rig(true);

@@ -20,7 +20,7 @@ use crate::sync::Mutex;
 
 /// A page cache of the fixture: pages that were given back, in their order.
 #[derive(Clone, Default)]
-struct PageCache(Arc<Mutex<Vec<(PhysAddr, u64)>>>);
+pub(super) struct PageCache(Arc<Mutex<Vec<(PhysAddr, u64)>>>);
 
 impl PageCache {
     /// Lends `pages` pages from `base` on.
@@ -32,11 +32,11 @@ impl PageCache {
         unsafe { OwnedPages::new("page cache", PhysAddr(base), pages, give_back) }
     }
 
-    fn buffer(&self, machine: &Handle, page: u64, pages: u64) -> DmaBuffer {
+    pub(super) fn buffer(&self, machine: &Handle, page: u64, pages: u64) -> DmaBuffer {
         machine.adopt(self.lend(KEPT + (page << 12), pages)).unwrap()
     }
 
-    fn given_back(&self) -> Vec<(PhysAddr, u64)> {
+    pub(super) fn given_back(&self) -> Vec<(PhysAddr, u64)> {
         self.0.lock().clone()
     }
 }

@@ -14,6 +14,7 @@ mod reach;
 mod resource;
 mod ring;
 mod scatter;
+mod scoped;
 mod states;
 mod streaming;
 mod streams;

@@ -1,0 +1,244 @@
+//! Borrowed buffers: mapped for the time of one call, which takes the device off them before it returns.
+
+use alloc::sync::Arc;
+use core::cell::{Cell, RefCell};
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::Range;
+
+use smallvec::SmallVec;
+
+use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces};
+use super::streaming::place_buffer;
+use super::{Attrs, CpuView, Direction, Dma, DmaBuffer, DmaError, Mapped, Refused};
+use crate::addr::DeviceAddr;
+use crate::binding::{Bound, EntryId};
+use crate::lifecycle::Quiesced;
+
+/// Scope of borrowed buffers; see [`Dma::scope`].
+///
+/// # Invariants
+///
+/// `mapped` has every mapping that was made in the scope. Whoever makes a scope [ends](Self::end) it before `'scope` does.
+pub struct Scope<'scope, 'env: 'scope> {
+    dev: Bound<'scope>,
+    mapped: RefCell<SmallVec<[(EntryId, Arc<Mapping>); 4]>>,
+    /// The driver does not state that the device is done.
+    leaves_running: Cell<bool>,
+    // Both invariant, as in `std::thread::Scope`: else a shorter borrow could be passed for `'scope`.
+    scope: PhantomData<&'scope mut &'scope ()>,
+    env: PhantomData<&'env mut &'env ()>,
+}
+
+/// Mapping of a borrowed buffer: the device has it until [`unmap`](Self::unmap), or until the scope ends. Dropping or forgetting it changes
+/// nothing of that.
+pub struct Borrowed<'scope> {
+    /// The borrow of the buffer, which nobody uses while the mapping is.
+    buffer: &'scope mut DmaBuffer,
+    mapped: Mapped<'scope>,
+}
+
+impl Dma<'_> {
+    /// Calls `f` with a scope in which buffers are mapped that are only borrowed, and takes the device off all of them before it
+    /// returns: unmapped, and confirmed by the IOMMU, in a lazy domain, too. A handle that is forgotten in the scope changes nothing of
+    /// that (P9), and nor does a panic.
+    ///
+    /// By returning from `f` the driver states that the device does not use them any more. A panic states nothing: without an IOMMU
+    /// the pages are in quarantine then, until the device is shown to be quiesced.
+    ///
+    /// ```
+    /// use bindery::dma::Direction;
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/example.rs")); }
+    /// # example::bind(|dev| {
+    /// let mut buffer = dev.dma().buffer(4096)?;
+    /// dev.dma().scope(|scope| {
+    ///     let mapped = scope.map(&mut buffer, Direction::FromDevice)?;
+    ///     // ... the device writes to it at mapped.device_addr(), and is done ...
+    /// # let _ = mapped.device_addr();
+    ///     Ok::<_, bindery::dma::DmaError>(())
+    /// })??;
+    /// assert_eq!(buffer.as_slice()[0], 0); // the CPU's again
+    /// # Ok(())
+    /// # });
+    /// ```
+    ///
+    /// The buffer is the scope's until the scope ends:
+    ///
+    /// ```compile_fail,E0499
+    /// # use bindery::{binding::Bound, dma::{Direction, DmaBuffer, DmaError}};
+    /// fn both(dev: Bound<'_>, mut buffer: DmaBuffer) {
+    ///     let _ = dev.dma().scope(|scope| {
+    ///         let mapped = scope.map(&mut buffer, Direction::FromDevice);
+    /// buffer.as_mut_slice()[0] = 1; // the device has it
+    ///         drop(mapped);
+    ///     });
+    /// }
+    /// ```
+    ///
+    /// and no mapping leaves it:
+    ///
+    /// ```compile_fail
+    /// # use bindery::{binding::Bound, dma::{Direction, DmaBuffer, DmaError}};
+    /// fn smuggle(dev: Bound<'_>, mut buffer: DmaBuffer) {
+    /// let _mapped = dev.dma().scope(|scope| scope.map(&mut buffer, Direction::FromDevice));
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::Quarantined`], with what `f` returned, when the hardware did not confirm that the device is off the memory: the pages
+    /// of so many bytes are in quarantine, while the borrowed buffers lend copies of their bytes, which are not what the device wrote
+    /// last.
+    pub fn scope<'env, R>(
+        &self,
+        f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> R,
+    ) -> Result<R, Refused<R>> {
+        let (mapped, leaves_running) = (RefCell::default(), Cell::new(false));
+        let scope = Scope { dev: self.dev, mapped, leaves_running, scope: PhantomData, env: PhantomData };
+        let unfinished = Unfinished(&scope);
+        let returned = f(&scope);
+        core::mem::forget(unfinished);
+        let quiesced = (!scope.leaves_running.get()).then(Quiesced::stopped);
+        match scope.end(quiesced.as_ref()) {
+            0 => Ok(returned),
+            lost => Err(Refused { error: DmaError::Quarantined(lost), returned }),
+        }
+    }
+}
+
+/// Ends a scope whose call panics.
+struct Unfinished<'a, 'scope, 'env>(&'a Scope<'scope, 'env>);
+
+impl Drop for Unfinished<'_, '_, '_> {
+    fn drop(&mut self) {
+        self.0.end(None);
+    }
+}
+
+impl<'scope> Scope<'scope, '_> {
+    /// Maps a whole buffer for the device.
+    ///
+    /// # Errors
+    ///
+    /// As [`map_range`](Self::map_range).
+    pub fn map(
+        &'scope self,
+        buffer: &'scope mut DmaBuffer,
+        direction: Direction,
+    ) -> Result<Borrowed<'scope>, Refused<&'scope mut DmaBuffer>> {
+        let range = 0..buffer.len();
+        self.map_range(buffer, range, direction, Attrs::empty())
+    }
+
+    /// Maps `range` of a buffer for the device; the whole buffer is borrowed. See [`Dma::map_range`].
+    ///
+    /// # Errors
+    ///
+    /// The borrow is returned in the error; errors are those of [`Dma::map_range`].
+    pub fn map_range(
+        &'scope self,
+        buffer: &'scope mut DmaBuffer,
+        range: Range<u64>,
+        direction: Direction,
+        attrs: Attrs,
+    ) -> Result<Borrowed<'scope>, Refused<&'scope mut DmaBuffer>> {
+        let kind = Kind::Single;
+        let prepared = Dma::new(self.dev).prepare(buffer, &range).and_then(|(context, reservation)| {
+            let placement = place_buffer(&context, kind, buffer, &range, direction)?;
+            Ok((context, reservation, placement))
+        });
+        let (context, reservation, placement) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(Refused { error, returned: buffer }),
+        };
+        let backing = Backing::DeviceOwned(buffer.lend());
+        let pieces = Pieces::One(Piece::new(backing, range, placement.addr, placement.bounce));
+        let new = NewMapping { context: &context, kind, direction, attrs, span: placement.span, pieces };
+        let (mapping, entry) = new.begin(self.dev, reservation);
+        self.mapped.borrow_mut().push((entry, Arc::clone(&mapping)));
+        Ok(Borrowed { buffer, mapped: Mapped { mapping, entry, dev: self.dev } })
+    }
+
+    /// Takes back, in advance, the statement that the device is done when the scope ends: it could not be stopped. Without an IOMMU all
+    /// pages that are mapped then are in quarantine until it is shown to be quiesced (P11).
+    pub fn leave_running(&self) {
+        self.leaves_running.set(true);
+    }
+
+    /// Unmaps all that is mapped, newest first, and asks for every confirmation that is missing. Returns the bytes of which the device
+    /// may still reach the pages; those are in quarantine.
+    fn end(&self, quiesced: Option<&Quiesced>) -> u64 {
+        let mapped = self.mapped.take();
+        for (id, _) in mapped.iter().rev() {
+            end_one(self.dev, *id, quiesced);
+        }
+        mapped.iter().map(|(_, mapping)| unproven(mapping)).sum()
+    }
+}
+
+/// Ends one mapping, unless it has ended.
+fn end_one(dev: Bound<'_>, id: EntryId, quiesced: Option<&Quiesced>) {
+    if let Some(entry) = dev.state.ledger.take(id) {
+        dev.state.release_with(id, entry, quiesced.map(|_| Quiesced::stopped()));
+    }
+}
+
+/// Bytes of an ended mapping that the device is not proven to be off.
+fn unproven(mapping: &Mapping) -> u64 {
+    let off = |piece: &Piece| piece.memory().is_none_or(|memory| memory.confirm_unmapped(None).is_ok());
+    if mapping.pieces.as_slice().iter().all(off) { 0 } else { mapping.span.1 }
+}
+
+impl<'scope> Borrowed<'scope> {
+    /// DMA address of the first byte; see [`Mapped::device_addr`].
+    pub fn device_addr(&self) -> DeviceAddr {
+        self.mapped.device_addr()
+    }
+
+    /// Mapped bytes.
+    pub fn len(&self) -> u64 {
+        self.mapped.len()
+    }
+
+    /// Never true: at least one byte is mapped.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// True when the device accesses a bounce buffer instead of the memory.
+    pub fn is_bounced(&self) -> bool {
+        self.mapped.is_bounced()
+    }
+
+    /// Transfers the bytes to the CPU while the view exists; see [`Mapped::sync_for_cpu`].
+    pub fn sync_for_cpu(&mut self) -> CpuView<'_> {
+        self.mapped.sync_for_cpu()
+    }
+
+    /// Unmaps before the scope ends, and returns the borrow. By this call the driver states that the device does not use the buffer any
+    /// more. In a lazy domain the device may reach it until the scope ends, or somebody borrows a slice of it.
+    ///
+    /// # Errors
+    ///
+    /// [`DmaError::Quarantined`] when the IOMMU did not confirm; see [`Dma::scope`].
+    pub fn unmap(self) -> Result<&'scope mut DmaBuffer, Refused<&'scope mut DmaBuffer>> {
+        let Self { buffer, mapped: Mapped { mapping, entry, dev } } = self;
+        end_one(dev, entry, Some(&Quiesced::stopped()));
+        if mapping.is_quarantined() {
+            return Err(Refused { error: DmaError::Quarantined(mapping.span.1), returned: buffer });
+        }
+        Ok(buffer)
+    }
+}
+
+impl fmt::Debug for Scope<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scope({} mappings of {})", self.mapped.borrow().len(), self.dev.name())
+    }
+}
+
+impl fmt::Debug for Borrowed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Borrowed({:?})", self.mapped)
+    }
+}
