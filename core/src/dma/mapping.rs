@@ -433,7 +433,7 @@ impl Mapping {
     }
 
     /// Transfers the unmapped memory to the CPU: makes what the device wrote visible, and frees bounce slots.
-    fn take_from_device(&self) {
+    pub(super) fn take_from_device(&self) {
         let cpu_owned = self.cpu_owned.swap(false, Ordering::AcqRel);
         if cpu_owned {
             self.copy_in();

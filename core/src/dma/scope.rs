@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces};
 use super::streaming::place_buffer;
-use super::{Attrs, CpuView, Direction, Dma, DmaBuffer, DmaError, Mapped, Refused};
+use super::{Attrs, CpuView, Direction, Dma, DmaBuffer, DmaError, DmaMemory, Mapped, Refused};
 use crate::addr::DeviceAddr;
 use crate::binding::{Bound, EntryId};
 use crate::lifecycle::Quiesced;
@@ -22,12 +22,20 @@ use crate::lifecycle::Quiesced;
 /// `mapped` has every mapping that was made in the scope. Whoever makes a scope [ends](Self::end) it before `'scope` does.
 pub struct Scope<'scope, 'env: 'scope> {
     dev: Bound<'scope>,
-    mapped: RefCell<SmallVec<[(EntryId, Arc<Mapping>); 4]>>,
+    mapped: RefCell<List>,
     /// The driver does not state that the device is done.
     leaves_running: Cell<bool>,
     // Both invariant, as in `std::thread::Scope`: else a shorter borrow could be passed for `'scope`.
-    scope: PhantomData<&'scope mut &'scope ()>,
-    env: PhantomData<&'env mut &'env ()>,
+    _scope: PhantomData<&'scope mut &'scope ()>,
+    _env: PhantomData<&'env mut &'env ()>,
+}
+
+/// Mappings of a scope, oldest first. Few need no allocation.
+type List = SmallVec<[Item; 4]>;
+
+struct Item {
+    entry: EntryId,
+    mapping: Arc<Mapping>,
 }
 
 /// Mapping of a borrowed buffer: the device has it until [`unmap`](Self::unmap), or until the scope ends. Dropping or forgetting it changes
@@ -94,7 +102,7 @@ impl Dma<'_> {
         f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> R,
     ) -> Result<R, Refused<R>> {
         let (mapped, leaves_running) = (RefCell::default(), Cell::new(false));
-        let scope = Scope { dev: self.dev, mapped, leaves_running, scope: PhantomData, env: PhantomData };
+        let scope = Scope { dev: self.dev, mapped, leaves_running, _scope: PhantomData, _env: PhantomData };
         let unfinished = Unfinished(&scope);
         let returned = f(&scope);
         core::mem::forget(unfinished);
@@ -155,7 +163,7 @@ impl<'scope> Scope<'scope, '_> {
         let pieces = Pieces::One(Piece::new(backing, range, placement.addr, placement.bounce));
         let new = NewMapping { context: &context, kind, direction, attrs, span: placement.span, pieces };
         let (mapping, entry) = new.begin(self.dev, reservation);
-        self.mapped.borrow_mut().push((entry, Arc::clone(&mapping)));
+        self.mapped.borrow_mut().push(Item { entry, mapping: Arc::clone(&mapping) });
         Ok(Borrowed { buffer, mapped: Mapped { mapping, entry, dev: self.dev } })
     }
 
@@ -169,24 +177,44 @@ impl<'scope> Scope<'scope, '_> {
     /// may still reach the pages; those are in quarantine.
     fn end(&self, quiesced: Option<&Quiesced>) -> u64 {
         let mapped = self.mapped.take();
-        for (id, _) in mapped.iter().rev() {
-            end_one(self.dev, *id, quiesced);
+        let ended: SmallVec<[bool; 4]> =
+            mapped.iter().rev().map(|item| item.mapping.end_now(self.dev, item.entry, quiesced)).collect();
+        let (mut asks, mut lost) = (true, 0);
+        for (Item { mapping, .. }, ended) in mapped.iter().zip(ended.into_iter().rev()) {
+            // A hung IOMMU is waited for once.
+            let is_off = if asks { mapping.confirm_off() } else { mapping.is_off() };
+            if !is_off {
+                (asks, lost) = (false, lost + mapping.span.1);
+            } else if ended && mapping.is_quarantined() {
+                // Confirmed late: only now may the CPU see what the device wrote (P13).
+                mapping.take_from_device();
+            }
         }
-        mapped.iter().map(|(_, mapping)| unproven(mapping)).sum()
+        lost
     }
 }
 
-/// Ends one mapping, unless it has ended.
-fn end_one(dev: Bound<'_>, id: EntryId, quiesced: Option<&Quiesced>) {
-    if let Some(entry) = dev.state.ledger.take(id) {
-        dev.state.release_with(id, entry, quiesced.map(|_| Quiesced::stopped()));
+impl Mapping {
+    /// Ends the mapping of ledger entry `entry`. False when it has ended before.
+    fn end_now(&self, dev: Bound<'_>, entry: EntryId, quiesced: Option<&Quiesced>) -> bool {
+        let Some(taken) = dev.state.ledger.take(entry) else { return false };
+        dev.state.release_with(entry, taken, quiesced.map(|_| Quiesced::stopped()));
+        true
     }
-}
 
-/// Bytes of an ended mapping that the device is not proven to be off.
-fn unproven(mapping: &Mapping) -> u64 {
-    let off = |piece: &Piece| piece.memory().is_none_or(|memory| memory.confirm_unmapped(None).is_ok());
-    if mapping.pieces.as_slice().iter().all(off) { 0 } else { mapping.span.1 }
+    /// True when no device can reach the memory, after asking for the confirmations that are missing.
+    fn confirm_off(&self) -> bool {
+        self.memories().all(|memory| memory.confirm_unmapped(None).is_ok())
+    }
+
+    /// True when no device can reach the memory.
+    fn is_off(&self) -> bool {
+        self.memories().all(|memory| !memory.record().is_pinned())
+    }
+
+    fn memories(&self) -> impl Iterator<Item = &Arc<DmaMemory>> {
+        self.pieces.as_slice().iter().filter_map(Piece::memory)
+    }
 }
 
 impl<'scope> Borrowed<'scope> {
@@ -223,9 +251,12 @@ impl<'scope> Borrowed<'scope> {
     /// [`DmaError::Quarantined`] when the IOMMU did not confirm; see [`Dma::scope`].
     pub fn unmap(self) -> Result<&'scope mut DmaBuffer, Refused<&'scope mut DmaBuffer>> {
         let Self { buffer, mapped: Mapped { mapping, entry, dev } } = self;
-        end_one(dev, entry, Some(&Quiesced::stopped()));
+        let ended = mapping.end_now(dev, entry, Some(&Quiesced::stopped()));
         if mapping.is_quarantined() {
-            return Err(Refused { error: DmaError::Quarantined(mapping.span.1), returned: buffer });
+            if !(ended && mapping.confirm_off()) {
+                return Err(Refused { error: DmaError::Quarantined(mapping.span.1), returned: buffer });
+            }
+            mapping.take_from_device();
         }
         Ok(buffer)
     }

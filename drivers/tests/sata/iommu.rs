@@ -10,6 +10,7 @@ use bindery::env::Env;
 use bindery::instrument::FaultPoint;
 use bindery::iommu::{Gather, Prot, Translation};
 use bindery_drivers::ata::{AtaError, Command};
+use bindery_drivers::block::BlockDevice;
 use bindery_sim::models::sata::Stop;
 use common::CPG;
 
@@ -48,6 +49,20 @@ fn data_written_through_the_iommu_is_in_the_file() {
 #[test]
 fn a_callers_buffer_is_filled_by_the_controller_itself_through_the_iommu() {
     io::a_callers_buffer_is_filled_by_the_controller_itself(true);
+}
+
+#[test]
+fn a_callers_buffer_whose_unmap_is_confirmed_late_has_what_the_disk_wrote() {
+    let rig = rig(true);
+    let disk = rig.machine.service::<dyn BlockDevice>(SATA).unwrap();
+    let mut buffer = rig.machine.dma_buffer(8192).unwrap();
+    assert_eq!(buffer.as_slice()[0], 0, "in the CPU's cache");
+    rig.board.faults().fail_points(&[FaultPoint::Invalidate]);
+    disk.read_buffer(3, &mut buffer, 0..1024).unwrap();
+    rig.board.faults().fail_points(&[]);
+    assert_eq!(rig.machine.quarantine(), [], "asked again");
+    assert_eq!(buffer.as_slice()[..1024], [sector(3), sector(4)].concat(), "P13");
+    rig.assert_well();
 }
 
 #[test]

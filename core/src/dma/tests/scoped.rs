@@ -10,7 +10,7 @@ use super::streams::add_stream;
 use crate::addr::{DeviceAddr, PhysAddr};
 use crate::dma::{Attrs, Direction, DmaError};
 use crate::driver::Quiesced;
-use crate::env::Caching;
+use crate::env::{CacheOp, Caching};
 use crate::iommu::DomainKind;
 use crate::mem::access;
 
@@ -215,8 +215,8 @@ fn a_refused_map_returns_the_borrow() {
             let refused = scope.map(&mut buffer, Direction::FromDevice).unwrap_err();
             mmu.state.lock().unwrap().maps_left = None;
             assert!(matches!(refused.error, DmaError::Map(_)));
-            let refused = scope.map_range(refused.returned, 5..3, Direction::FromDevice, Attrs::empty()).unwrap_err();
-            assert_eq!(refused.error, DmaError::BadRange { start: 5, end: 3, len: 4096 });
+            let refused = scope.map_range(refused.returned, 5..5, Direction::FromDevice, Attrs::empty()).unwrap_err();
+            assert_eq!(refused.error, DmaError::BadRange { start: 5, end: 5, len: 4096 });
             scope.map(refused.returned, Direction::FromDevice)?.unmap()?;
             Ok::<_, DmaError>(())
         })??;
@@ -248,5 +248,31 @@ fn a_device_that_runs_on_keeps_the_pages_of_a_scope() {
         }));
         board.unbind();
         assert_eq!(board.machine.promises().broken(), []);
+    }
+}
+
+#[test]
+fn an_unmap_that_is_confirmed_late_drops_what_the_cache_holds() {
+    for early in [false, true] {
+        let board = TestBoard::translated(DomainKind::Strict);
+        let (env, ram) = (Arc::clone(&board.env), Arc::clone(&board.ram));
+        board.run(move |dev| {
+            let mut buffer = dev.dma().buffer(4096)?;
+            let phys = buffer.phys();
+            dev.dma().scope(|scope| {
+                let mapped = scope.map(&mut buffer, Direction::FromDevice)?;
+                let _ = mapped.device_addr();
+                ram.take_cache_ops();
+                // The next call that may fail is the flush.
+                *env.fail_at.lock().unwrap() = Some(env.calls.lock().unwrap().len());
+                if early {
+                    mapped.unmap()?;
+                }
+                Ok::<_, DmaError>(())
+            })??;
+            *env.fail_at.lock().unwrap() = None;
+            assert_eq!(ram.take_cache_ops(), [(CacheOp::Invalidate, phys, 4096)], "P13, once");
+            Ok(Vec::new())
+        });
     }
 }
