@@ -189,15 +189,15 @@ impl From<AtaError> for BlockError {
                 Self::Transport
             }
             AtaError::Dma(DmaError::BadRange { start, end, len }) => Self::OutsideBuffer { start, end, len },
-            AtaError::Dma(DmaError::Quarantined(_) | DmaError::Unconfirmed) => Self::Dead,
-            AtaError::Dma(_) => Self::NoMemory,
-            AtaError::LinkDown { .. }
+            AtaError::Dma(DmaError::Quarantined(_) | DmaError::Unconfirmed)
+            | AtaError::LinkDown { .. }
             | AtaError::Changed(_)
             | AtaError::NotReady(_)
             | AtaError::Signature(_)
             | AtaError::Identity(_)
             | AtaError::Stuck
             | AtaError::Dead(_) => Self::Dead,
+            AtaError::Dma(_) => Self::NoMemory,
             AtaError::Stopping | AtaError::Io(_) => Self::Gone,
         }
     }

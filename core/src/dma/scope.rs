@@ -26,8 +26,7 @@ pub struct Scope<'scope, 'env: 'scope> {
     /// The driver does not state that the device is done.
     leaves_running: Cell<bool>,
     // Both invariant, as in `std::thread::Scope`: else a shorter borrow could be passed for `'scope`.
-    _scope: PhantomData<&'scope mut &'scope ()>,
-    _env: PhantomData<&'env mut &'env ()>,
+    invariant: PhantomData<(&'scope mut &'scope (), &'env mut &'env ())>,
 }
 
 /// Mappings of a scope, oldest first. Few need no allocation.
@@ -102,7 +101,7 @@ impl Dma<'_> {
         f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> R,
     ) -> Result<R, Refused<R>> {
         let (mapped, leaves_running) = (RefCell::default(), Cell::new(false));
-        let scope = Scope { dev: self.dev, mapped, leaves_running, _scope: PhantomData, _env: PhantomData };
+        let scope = Scope { dev: self.dev, mapped, leaves_running, invariant: PhantomData };
         let unfinished = Unfinished(&scope);
         let returned = f(&scope);
         core::mem::forget(unfinished);
@@ -178,7 +177,7 @@ impl<'scope> Scope<'scope, '_> {
     fn end(&self, quiesced: Option<&Quiesced>) -> u64 {
         let mapped = self.mapped.take();
         let ended: SmallVec<[bool; 4]> =
-            mapped.iter().rev().map(|item| item.mapping.end_now(self.dev, item.entry, quiesced)).collect();
+            mapped.iter().rev().map(|item| end_entry(self.dev, item.entry, quiesced)).collect();
         let (mut asks, mut lost) = (true, 0);
         for (Item { mapping, .. }, ended) in mapped.iter().zip(ended.into_iter().rev()) {
             // A hung IOMMU is waited for once.
@@ -194,14 +193,14 @@ impl<'scope> Scope<'scope, '_> {
     }
 }
 
-impl Mapping {
-    /// Ends the mapping of ledger entry `entry`. False when it has ended before.
-    fn end_now(&self, dev: Bound<'_>, entry: EntryId, quiesced: Option<&Quiesced>) -> bool {
-        let Some(taken) = dev.state.ledger.take(entry) else { return false };
-        dev.state.release_with(entry, taken, quiesced.map(|_| Quiesced::stopped()));
-        true
-    }
+/// Ends the mapping of ledger entry `entry`. False when it has ended before.
+fn end_entry(dev: Bound<'_>, entry: EntryId, quiesced: Option<&Quiesced>) -> bool {
+    let Some(taken) = dev.state.ledger.take(entry) else { return false };
+    dev.state.release_with(entry, taken, quiesced.map(|_| Quiesced::stopped()));
+    true
+}
 
+impl Mapping {
     /// True when no device can reach the memory, after asking for the confirmations that are missing.
     fn confirm_off(&self) -> bool {
         self.memories().all(|memory| memory.confirm_unmapped(None).is_ok())
@@ -251,7 +250,7 @@ impl<'scope> Borrowed<'scope> {
     /// [`DmaError::Quarantined`] when the IOMMU did not confirm; see [`Dma::scope`].
     pub fn unmap(self) -> Result<&'scope mut DmaBuffer, Refused<&'scope mut DmaBuffer>> {
         let Self { buffer, mapped: Mapped { mapping, entry, dev } } = self;
-        let ended = mapping.end_now(dev, entry, Some(&Quiesced::stopped()));
+        let ended = end_entry(dev, entry, Some(&Quiesced::stopped()));
         if mapping.is_quarantined() {
             if !(ended && mapping.confirm_off()) {
                 return Err(Refused { error: DmaError::Quarantined(mapping.span.1), returned: buffer });

@@ -9,6 +9,7 @@ use bindery::event::Outcome;
 use bindery::instrument::FaultPoint;
 use bindery::machine::ResourceUsage;
 use bindery_drivers::ata::AtaError;
+use bindery_drivers::sata_rcar::Port;
 use bindery_sim::models::sata::Stop;
 use bindery_sim::salvator::{CONTIGUOUS_BASE, CONTIGUOUS_LEN};
 
@@ -106,6 +107,15 @@ fn many_untranslated_bindings_leave_nothing() {
 
 /// Reads on another thread, and unbinds while that read waits for an unresponsive disk. Returns the result of the read.
 pub(crate) fn unbind_inside_a_command(rig: &Rig, hook: &Hook) -> Result<(), AtaError> {
+    unbind_inside(rig, hook, |p| p.read(0, &mut [0; 512]))
+}
+
+/// As [`unbind_inside_a_command`], inside `command`.
+pub(crate) fn unbind_inside(
+    rig: &Rig,
+    hook: &Hook,
+    command: impl FnOnce(&Port<'_>) -> Result<(), AtaError> + Send,
+) -> Result<(), AtaError> {
     rig.board.sata_faults(|k| k.no_completion = true);
     let port = port(rig);
     let device = rig.machine.device(SATA).unwrap();
@@ -125,7 +135,7 @@ pub(crate) fn unbind_inside_a_command(rig: &Rig, hook: &Hook) -> Result<(), AtaE
         }
     });
     thread::scope(|s| {
-        let reader = s.spawn(move || port.call(|p| p.read(0, &mut [0; 512])).unwrap());
+        let reader = s.spawn(move || port.call(command).unwrap());
         entered.recv().unwrap();
         unbind(rig);
         let result = reader.join().unwrap();
@@ -133,6 +143,25 @@ pub(crate) fn unbind_inside_a_command(rig: &Rig, hook: &Hook) -> Result<(), AtaE
         rig.board.sata_faults(|k| k.no_completion = false);
         result
     })
+}
+
+#[test]
+fn an_unbind_waits_for_the_end_of_a_scope_and_the_caller_has_the_pages() {
+    for translated in [false, true] {
+        let (rig, hook) = hooked(translated);
+        let mut buffer = rig.machine.dma_buffer(4096).unwrap();
+        let borrowed = &mut buffer;
+        let read = |p: &Port<'_>| p.read_buffer(0, borrowed, 0..512);
+        assert_eq!(unbind_inside(&rig, &hook, read), Err(AtaError::Stopping));
+        buffer.as_mut_slice().fill(1);
+        assert_eq!(rig.machine.quarantine(), [], "P2");
+        let frames = rig.machine.resource_usage().frames;
+        drop(buffer);
+        assert_eq!(rig.machine.resource_usage().frames, frames - 1, "it had its own page");
+        bind(&rig);
+        works(&rig);
+        rig.assert_well();
+    }
 }
 
 #[test]
