@@ -66,7 +66,7 @@ const MAX_KEPT: usize = 64;
 pub(crate) struct CheckTally {
     counts: [u32; Promise::COUNT],
     /// By [`Checks`].
-    sets: [u32; 2],
+    sets: [u32; Checks::ALL.len()],
 }
 
 impl CheckTally {
@@ -80,10 +80,12 @@ pub(crate) enum Checks {
     Map,
     /// Of an unmap by a lease.
     Unmap,
+    /// Of an unmap by a lease in a lazy domain.
+    Queue,
 }
 
 impl Checks {
-    const ALL: [Self; 2] = [Self::Map, Self::Unmap];
+    const ALL: [Self; 3] = [Self::Map, Self::Unmap, Self::Queue];
 
     /// How often it checks each promise.
     const fn each(self) -> &'static [(Promise, u32)] {
@@ -95,6 +97,9 @@ impl Checks {
                 (Promise::UnreachableBeforeFree, 2),
                 (Promise::QuiescedFirst, 1),
             ],
+            Self::Queue => {
+                &[(Promise::MatchingBackend, 1), (Promise::UnreachableBeforeFree, 1), (Promise::QuiescedFirst, 1)]
+            }
         }
     }
 }

@@ -173,7 +173,7 @@ fn loom_an_arena_is_taken_away_after_its_last_use() {
         let device = Device::new(NodeId(0), DeviceDesc::new("a"), None);
         let bound = machine.new_bound(Arc::clone(&device), "driver", DmaOwner::Kernel);
         configure(&bound).unwrap();
-        let shared = Shared::new(&bound.slots.get::<DmaContext>().unwrap(), 1);
+        let shared = Shared::new(&bound.slots.get::<DmaContext>().unwrap(), 1, 0);
         // Users of the driver data, which the unwinder waits for before it touches the ledger.
         let users = Arc::new(Rundown::open());
         let driver = {

@@ -49,7 +49,7 @@ pub use ioas::{Ioas, IoasError, MAX_MAPS};
 pub use mapping::Kind;
 pub use memory::DmaMemory;
 pub use pass_through::{DeviceHold, PassThroughHost, PassThroughOwner};
-pub(crate) use pin::{PagePins, PinState, Unreachable, release_all};
+pub(crate) use pin::{PagePins, PinOwner, PinState, QueuedPages, Unreachable, release_all};
 pub use pool::{Pool, PoolItem};
 pub use quarantine::QuarantineInfo;
 pub(crate) use quarantine::{Quarantine, QuarantineId};

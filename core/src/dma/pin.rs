@@ -10,6 +10,7 @@
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
+use core::mem::ManuallyDrop;
 
 use smallvec::SmallVec;
 
@@ -83,6 +84,8 @@ struct PinEntry {
 struct Pins {
     next: u64,
     list: Vec<PinEntry>,
+    /// Owner of the pin by [`QueuedPages`] that is or was the latest; it has the next one, too, as a rule.
+    batch_owner: Option<Arc<PinOwner>>,
 }
 
 /// Record of the pins of one run of pages. The lock is a leaf.
@@ -92,9 +95,10 @@ pub(super) struct PageRecord {
     count: AtomicUsize,
     /// Mapped in a slot of an arena, which owns the pages, and is the pin as long as it lasts.
     in_slot: AtomicBool,
-    /// Number of the flush queue that has a pin of the pages, and address of that pin's owner: where one is, another one would end with
-    /// the same flush. Written by the owner of the pages alone, one call after the other.
-    queued: (AtomicU64, AtomicUsize),
+    /// Number of the newest flush queue whose [`QueuedPages`] have the pages, 0 for none. Written under that queue's lock.
+    batch: AtomicU64,
+    /// Address of the owner of that pin, which `pins` holds. Written by the owner of the pages alone, one call after the other.
+    batch_owner: AtomicUsize,
     pins: SpinLock<Pins>,
 }
 
@@ -109,7 +113,54 @@ impl PageRecord {
     #[inline]
     pub(super) fn is_pinned(&self) -> bool {
         // Pairs with the release in `take`: whoever reads 0 sees all that was done before the last pin ended.
-        self.count.load(Ordering::Acquire) != 0 || self.in_slot.load(Ordering::Acquire)
+        let in_slot = u64::from(self.in_slot.load(Ordering::Acquire));
+        (self.count.load(Ordering::Acquire) as u64 | in_slot | self.batch.load(Ordering::Acquire)) != 0
+    }
+
+    /// True when no device may reach the pages but by what `own` has unmapped and queued in its domain.
+    #[inline]
+    pub(super) fn is_free_for(&self, own: &Arc<PinOwner>) -> bool {
+        let waits = self.batch.load(Ordering::Acquire);
+        let pins = self.count.load(Ordering::Acquire) | usize::from(self.in_slot.load(Ordering::Acquire));
+        pins == 0 && (waits == 0 || self.batch_owner.load(Ordering::Relaxed) == Arc::as_ptr(own).addr())
+    }
+
+    /// Makes `by` the owner of the pin that a flush queue gets next. The owner of the pages calls it, just before it queues them.
+    #[inline]
+    pub(crate) fn claim_batch(&self, by: &Arc<PinOwner>) {
+        if self.batch_owner.load(Ordering::Relaxed) != Arc::as_ptr(by).addr() {
+            self.set_batch_owner(by);
+        }
+    }
+
+    #[cold]
+    fn set_batch_owner(&self, by: &Arc<PinOwner>) {
+        let mut pins = self.pins.lock();
+        pins.batch_owner = Some(Arc::clone(by));
+        self.batch_owner.store(Arc::as_ptr(by).addr(), Ordering::Relaxed);
+        if self.batch.load(Ordering::Relaxed) != 0 {
+            // In the queue of another owner: not the batch that this one is about to be in.
+            self.batch.store(u64::MAX, Ordering::Relaxed);
+        }
+    }
+
+    /// Records that flush queue number `batch` has the pages; under the lock of the queue. False when it has them already.
+    #[inline]
+    pub(super) fn queue_in(&self, batch: u64) -> bool {
+        let is_new = self.batch.load(Ordering::Relaxed) != batch;
+        // Released: as for a pin.
+        self.batch.store(batch, Ordering::Release);
+        is_new
+    }
+
+    /// Records that flush queue number `batch` has the pages no more, if it is the newest that had them; under the lock of the queue of
+    /// the same domain.
+    #[inline]
+    pub(super) fn end_batch(&self, batch: u64) {
+        if self.batch.load(Ordering::Relaxed) == batch {
+            // Released after the flush; pairs with the acquire in `is_pinned`.
+            self.batch.store(0, Ordering::Release);
+        }
     }
 
     /// Records that a slot of an arena maps the pages, or not any more. Only the owner of the pages calls it, one call after the
@@ -119,24 +170,10 @@ impl PageRecord {
         self.in_slot.store(is, Ordering::Release);
     }
 
-    /// True when flush queue number `batch` (not 0) has a pin of `by`, if it is still being filled.
-    #[inline]
-    pub(super) fn is_queued_in(&self, batch: u64, by: &Arc<PinOwner>) -> bool {
-        self.queued.0.load(Ordering::Relaxed) == batch
-            && self.queued.1.load(Ordering::Relaxed) == Arc::as_ptr(by).addr()
-    }
-
-    /// Records that flush queue number `batch` has a pin of `by`.
-    #[inline]
-    pub(super) fn set_queued_in(&self, batch: u64, by: &Arc<PinOwner>) {
-        self.queued.0.store(batch, Ordering::Relaxed);
-        self.queued.1.store(Arc::as_ptr(by).addr(), Ordering::Relaxed);
-    }
-
-    /// Number of pins.
+    /// Number of pins, that of a flush queue included.
     #[cfg(all(test, not(loom)))]
     pub(super) fn count(&self) -> usize {
-        self.count.load(Ordering::Acquire)
+        self.count.load(Ordering::Acquire) + usize::from(self.batch.load(Ordering::Acquire) != 0)
     }
 
     fn add(&self, by: &Arc<PinOwner>, state: PinState) -> u64 {
@@ -172,8 +209,12 @@ impl PageRecord {
         }
         let harmless = |p: &&PinEntry| p.state == PinState::Queued && own.is_some_and(|own| p.by.uses(own));
         let pins = self.pins.lock();
-        let list = pins.list.iter().filter(|p| !harmless(p));
-        list.map(|p| Pending { by: Arc::clone(&p.by), state: p.state }).collect()
+        let list = pins.list.iter().filter(|p| !harmless(p)).map(|p| (&p.by, p.state));
+        let waits = self.batch.load(Ordering::Acquire) != 0;
+        let queued = pins.batch_owner.iter().filter(|by| waits && !own.is_some_and(|own| by.uses(own)));
+        list.chain(queued.map(|by| (by, PinState::Queued)))
+            .map(|(by, state)| Pending { by: Arc::clone(by), state })
+            .collect()
     }
 }
 
@@ -280,6 +321,76 @@ impl PagePin {
 impl Drop for PagePin {
     fn drop(&mut self) {
         core::mem::forget(self.target.take());
+    }
+}
+
+/// Pages that one owner had mapped in slots of arenas, in the flush queue of a lazy domain: pins that take no lock and no memory each.
+///
+/// Dropping it leaks the pages (P2, P9).
+pub(crate) struct QueuedPages {
+    by: Arc<PinOwner>,
+    pages: ManuallyDrop<Vec<Arc<DmaMemory>>>,
+}
+
+impl QueuedPages {
+    pub(crate) fn new(by: &Arc<PinOwner>, room: usize) -> Self {
+        Self { by: Arc::clone(by), pages: ManuallyDrop::new(Vec::with_capacity(room)) }
+    }
+
+    /// True when the pins are `by`'s.
+    #[inline]
+    pub(crate) fn is_of(&self, by: &Arc<PinOwner>) -> bool {
+        Arc::ptr_eq(&self.by, by)
+    }
+
+    /// Pins `memory` until flush queue number `batch`, whose lock the caller has, is confirmed.
+    #[inline]
+    pub(crate) fn add(&mut self, memory: &Arc<DmaMemory>, batch: u64) {
+        if memory.record().queue_in(batch) {
+            self.pages.push(Arc::clone(memory));
+        }
+    }
+
+    /// Ends the pins, of flush queue number `batch`, if `proof` covers them; under the lock of the domain's queue.
+    pub(crate) fn end(&self, batch: u64, proof: &Unreachable) {
+        if proof.covers(&self.by) {
+            self.end_all(batch);
+        }
+    }
+
+    fn end_all(&self, batch: u64) {
+        for memory in self.pages.iter() {
+            memory.record().end_batch(batch);
+        }
+    }
+
+    /// Frees the pages whose pins have [ended](Self::end), if nobody else has them. Outside every lock.
+    pub(crate) fn free(mut self, machine: &System, proof: &Unreachable) {
+        let covered = proof.covers(&self.by);
+        machine.promises.check(Promise::UnreachableBeforeFree, covered, || {
+            alloc::format!("{}: queued pages are not covered by the proof that is to free them", self.by.device)
+        });
+        if !covered {
+            return;
+        }
+        for memory in core::mem::take(&mut *self.pages) {
+            if !memory.record().is_pinned() {
+                machine.check_unreachable(&self.by.device, memory.phys(), memory.allocated());
+            }
+        }
+    }
+
+    /// Pins of the usual kind for the same pages, for the quarantine of the device that is named.
+    pub(crate) fn to_pins(&self) -> (Arc<str>, PagePins) {
+        let pins = self.pages.iter().map(|memory| PagePin::in_state(memory, &self.by, PinState::Queued)).collect();
+        (Arc::clone(&self.by.device), pins)
+    }
+
+    /// Ends the pins, of flush queue number `batch`, of pages that have [others](Self::to_pins); under the lock of the domain's queue.
+    pub(crate) fn end_pinned(mut self, batch: u64) {
+        self.end_all(batch);
+        // Not the last references, which the pins have.
+        core::mem::take(&mut *self.pages);
     }
 }
 

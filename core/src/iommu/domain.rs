@@ -121,8 +121,6 @@ pub struct Domain {
     pub(super) queue: SpinLock<Option<Queue>>,
     /// Time at which the oldest entry of the queue is due, in nanoseconds. A hint, to be read without the lock.
     pub(super) queue_due: AtomicU64,
-    /// Number of the queue, 0 for none: a hint.
-    pub(super) queue_batch: AtomicU64,
     /// Unmaps that no flush has confirmed yet. Held while the owner of an unmanaged domain maps, so that it cannot map
     /// over such a range; otherwise the lock is a leaf.
     pub(super) unconfirmed: UnconfirmedList,
@@ -174,7 +172,6 @@ impl Domain {
             history: SpinLock::default(),
             queue: SpinLock::new(None),
             queue_due: AtomicU64::new(u64::MAX),
-            queue_batch: AtomicU64::new(0),
             unconfirmed: UnconfirmedList::default(),
             label,
             no_flush_before: AtomicU64::new(0),
@@ -381,7 +378,8 @@ impl Domain {
     #[cold]
     pub(super) fn check_reuse(&self, machine: &System, new: Range) {
         if self.kind == DomainKind::Lazy {
-            let waits = self.queue.lock().as_ref().is_some_and(|q| q.ranges.iter().any(|r| r.overlaps(new)));
+            let waits =
+                self.queue.lock().as_ref().is_some_and(|q| q.ranges.iter().chain(&q.kept).any(|r| r.overlaps(new)));
             machine.promises.check(Promise::UnreachableBeforeFree, !waits, || {
                 format!("{}: {} is reused before its old translation is flushed", self.label, new.iova)
             });

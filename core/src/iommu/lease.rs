@@ -13,7 +13,7 @@ use crate::system::System;
 impl Domain {
     /// Leases the page-table entries of `range`, which the caller has allocated, if one IOMMU translates alone and its driver leases.
     pub(crate) fn lease(&self, range: Range) -> Option<Lease> {
-        let ops = self.leases().filter(|_| self.kind() == DomainKind::Strict)?;
+        let ops = self.leases().filter(|_| matches!(self.kind(), DomainKind::Strict | DomainKind::Lazy))?;
         ops.lease(range.iova, range.len)
     }
 
@@ -227,14 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn only_strict_domains_lease() {
+    fn only_domains_whose_addresses_the_core_chooses_lease() {
         let geometry = Geometry {
             first: DeviceAddr(0),
             last: DeviceAddr(u32::MAX.into()),
             page_sizes: PAGE_SIZE,
             reserved: alloc::vec::Vec::new(),
         };
-        for kind in [DomainKind::Lazy, DomainKind::Unmanaged, DomainKind::Identity, DomainKind::Blocked] {
+        for kind in [DomainKind::Unmanaged, DomainKind::Identity, DomainKind::Blocked] {
             let domain = Domain::new(kind, Share::new(), &geometry);
             assert!(domain.lease(Range { iova: DeviceAddr(0x10_0000), len: PAGE_SIZE }).is_none(), "{kind}");
         }

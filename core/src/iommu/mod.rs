@@ -37,6 +37,7 @@ pub use group::{Group, GroupHold, GroupInfo};
 pub(crate) use iova::AddressingLimits;
 pub use iova::{IovaError, IovaSpace};
 pub(crate) use join::{joined_late, try_join};
+pub(crate) use lazy::{Addresses, Batch, BatchState, QUEUE_ENTRIES};
 pub use owner::OwnerId;
 pub use provider::{Accessor, FaultReporter, IommuProvider, RefusedAccess};
 pub(crate) use registry::Iommus;

@@ -10,7 +10,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::lazy::{QUEUE_TIME, Queue};
 use super::unconfirmed::Range;
 use super::{Domain, DomainKind, Gather, IommuError, MapError};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
@@ -223,7 +222,11 @@ impl Domain {
 
     /// Flushes `gather` and all that earlier flushes did not confirm, and waits. On an error the gather is returned, with the
     /// unconfirmed ranges.
-    fn flush(self: &Arc<Self>, machine: &System, gather: Gather) -> Result<Unreachable, (IommuError, Gather)> {
+    pub(super) fn flush(
+        self: &Arc<Self>,
+        machine: &System,
+        gather: Gather,
+    ) -> Result<Unreachable, (IommuError, Gather)> {
         self.flush_at(machine, gather, machine.env().now())
     }
 
@@ -307,7 +310,7 @@ impl Domain {
     }
 
     /// Name of this domain as a back-end, for the checker.
-    fn backend_name(&self) -> Arc<str> {
+    pub(super) fn backend_name(&self) -> Arc<str> {
         format!("iommu {}", self.label()).into()
     }
 
@@ -328,130 +331,6 @@ impl Domain {
                 false
             }
         }
-    }
-
-    /// Queues an unmap, with pins that are [queued](PinState::Queued). True when the queue is due.
-    pub(crate) fn enqueue(self: &Arc<Self>, machine: &System, range: Range, gather: Gather, pins: PagePins) -> bool {
-        self.enqueue_in(machine, range, gather, pins, None).is_ok_and(|(_, due)| due)
-    }
-
-    /// Number of the queue that is being filled; 0 for none. A hint.
-    #[inline]
-    pub(crate) fn batch(&self) -> u64 {
-        self.queue_batch.load(Ordering::Relaxed)
-    }
-
-    /// As [`enqueue`](Self::enqueue), in queue number `batch` alone if one is named. Returns the number of the queue, and whether it is
-    /// due; on the error, what was not queued.
-    pub(crate) fn enqueue_in(
-        self: &Arc<Self>,
-        machine: &System,
-        range: Range,
-        gather: Gather,
-        pins: PagePins,
-        batch: Option<u64>,
-    ) -> Result<(u64, bool), Gather> {
-        let now = machine.env().now();
-        let (begun, batch, due) = {
-            let mut slot = self.queue.lock();
-            if batch.is_some_and(|batch| slot.as_ref().is_none_or(|queue| queue.batch != batch)) {
-                return Err(gather);
-            }
-            let begun = slot.is_none();
-            let queue = slot.get_or_insert_with(|| Queue::new(now));
-            queue.add(range, gather, pins);
-            if begun {
-                self.queue_due.store((now + QUEUE_TIME).0, Ordering::Relaxed);
-                self.queue_batch.store(queue.batch, Ordering::Relaxed);
-            }
-            (begun, queue.batch, queue.is_due(now))
-        };
-        if begun {
-            machine.timers().confirm(now + QUEUE_TIME, self);
-        }
-        Ok((batch, due))
-    }
-
-    /// Flushes the queue when its oldest entry is due, which is seen without its lock; a timer does it if nobody calls this.
-    #[inline]
-    pub(crate) fn confirm_overdue(self: &Arc<Self>, machine: &System) {
-        if self.kind() == DomainKind::Lazy && machine.env().now().0 >= self.queue_due.load(Ordering::Relaxed) {
-            self.confirm_queue_if_due(machine);
-        }
-    }
-
-    /// Flushes the queue when it is full or its oldest entry is due.
-    #[inline]
-    pub(crate) fn confirm_due(self: &Arc<Self>, machine: &System) {
-        if self.kind() == DomainKind::Lazy {
-            self.confirm_queue_if_due(machine);
-        }
-    }
-
-    fn confirm_queue_if_due(self: &Arc<Self>, machine: &System) {
-        let due = self.queue.lock().as_ref().is_some_and(|q| q.is_due(machine.env().now()));
-        if due {
-            self.confirm_queue(machine);
-        }
-    }
-
-    /// Flushes the queue, and frees its pages and device addresses. Without confirmation the pages go to quarantine and
-    /// the addresses stay reserved until a later flush is confirmed. True when something was confirmed.
-    pub(crate) fn confirm_queue(self: &Arc<Self>, machine: &System) -> bool {
-        let Some(Queue { gather, ranges, pins, .. }) = self.take_queue() else { return false };
-        let confirmed = if machine.should_fail(None, FaultPoint::Invalidate) {
-            Err((IommuError::Injected, gather))
-        } else {
-            self.flush(machine, gather)
-        };
-        match confirmed {
-            Ok(proof) => {
-                machine.check_dma(|| Op::Confirmed { backend: self.backend_name(), range: None });
-                for range in ranges {
-                    self.record_unmapped(machine, range.iova);
-                    self.free_iova(range);
-                }
-                // Pages are freed outside every lock.
-                let _kept = release_all(machine, pins, &proof);
-                true
-            }
-            Err((e, gather)) => {
-                let mut by_device: Vec<(Arc<str>, PagePins)> = Vec::new();
-                for pin in pins {
-                    match by_device.iter_mut().find(|(d, _)| d == pin.device()) {
-                        Some((_, pins)) => pins.push(pin),
-                        None => by_device.push((Arc::clone(pin.device()), PagePins::from_iter([pin]))),
-                    }
-                }
-                let why = format!("invalidation not confirmed: {e}");
-                let held: Vec<_> = by_device
-                    .into_iter()
-                    .map(|(device, pins)| {
-                        machine.quarantine_table().hold_until_flushed(machine, &device, pins, why.clone(), self)
-                    })
-                    .collect();
-                let mut unconfirmed = self.unconfirmed.lock();
-                unconfirmed.unconfirmed(gather, &ranges, None);
-                for held in held {
-                    unconfirmed.unconfirmed(Gather::new(), &[], Some(held));
-                }
-                drop(unconfirmed);
-                retry_later(machine);
-                false
-            }
-        }
-    }
-
-    fn take_queue(&self) -> Option<Queue> {
-        let mut queue = self.queue.lock();
-        self.queue_due.store(u64::MAX, Ordering::Relaxed);
-        self.queue_batch.store(0, Ordering::Relaxed);
-        queue.take()
-    }
-
-    /// Number of queued unmaps.
-    pub fn queued_unmaps(&self) -> usize {
-        self.queue.lock().as_ref().map_or(0, |q| q.ranges.len())
     }
 
     /// Records that a stream could not be detached.
@@ -476,7 +355,7 @@ impl Domain {
 
 /// Sets the timer of retries, after an entry was added to a list of unconfirmed unmaps: a timer that expired earlier would find
 /// nothing to retry, and not be set again.
-fn retry_later(machine: &System) {
+pub(super) fn retry_later(machine: &System) {
     machine.timers().retry(machine.env().now());
 }
 

@@ -109,11 +109,18 @@ impl Gather {
     }
 
     /// Merges `other` into this gather.
+    #[inline]
     pub fn absorb(&mut self, mut other: Self) {
         if let Some((first, last)) = other.range() {
             self.cover(first, last);
         }
-        let Some(rest) = &mut other.rest else { return };
+        if let Some(rest) = other.rest.take() {
+            self.absorb_rest(*rest);
+        }
+    }
+
+    #[cold]
+    fn absorb_rest(&mut self, mut rest: Rest) {
         self.rest().tables.append(&mut rest.tables);
         for (part, gather) in core::mem::take(&mut rest.parts) {
             self.part(part).absorb(gather);

@@ -17,13 +17,13 @@ use crate::dma::{Attrs, Direction, DmaBuffer, DmaMemory, Kind};
 use crate::iommu::{Domain, DomainKind, Gather, Lease, Range, UnmapError};
 use crate::promise::{Checks, Promise};
 
-/// The domain of arenas that may take the short way: a strict one, in a machine without instruments and without a DMA checker. Neither
+/// The domain of arenas that may take the short way: a strict or lazy one, in a machine without instruments and without a DMA checker. Neither
 /// changes while a machine lives.
 pub(super) fn usual_domain(context: &DmaContext) -> Option<Arc<Domain>> {
     let Backend::Translated(domain) = &context.backend else { return None };
     let machine = &context.machine;
     let plain = machine.instrument.is_none() && !machine.policy().check_dma;
-    (plain && domain.kind() == DomainKind::Strict).then(|| Arc::clone(domain))
+    (plain && matches!(domain.kind(), DomainKind::Strict | DomainKind::Lazy)).then(|| Arc::clone(domain))
 }
 
 impl Arena<'_> {
@@ -32,7 +32,7 @@ impl Arena<'_> {
     #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
     #[inline(always)]
     pub(super) fn map_again(&mut self, buffer: DmaBuffer, direction: Direction) -> Result<ArenaSlot, DmaBuffer> {
-        if self.slots.as_ref().is_none_or(|slots| slots.usual.is_none()) || !self.is_open() {
+        if !self.is_open() {
             return Err(buffer);
         }
         let (Some(slots), shared) = (&mut self.slots, &*self.shared) else { return Err(buffer) };
@@ -44,6 +44,9 @@ impl Arena<'_> {
         let (len, phys) = (memory.len(), memory.phys());
         let bytes = len.next_multiple_of(PAGE_SIZE);
         let (count, class) = Slots::class(bytes >> PAGE_SHIFT);
+        if slots.waiting.is_some() {
+            slots.refill_in_time(shared, class);
+        }
         let (index, how) = (slots.free[class], How { kind: Kind::Single, direction, attrs: Attrs::empty() });
         // There is no slot of the index that says "none".
         let (Some(record), Some(span)) = (slots.records.get_mut(index as usize), shared.spans.get(index as usize))
@@ -114,6 +117,9 @@ impl Arena<'_> {
             return None;
         }
         let (count, class) = Slots::class(bytes >> PAGE_SHIFT);
+        if slots.waiting.is_some() {
+            slots.refill_in_time(shared, class);
+        }
         let index = slots.free[class];
         let (record, span) = (slots.records.get_mut(index as usize)?, shared.spans.get(index as usize)?);
         let lease = record.lease.as_ref()?;
@@ -168,7 +174,7 @@ fn may_map(context: &DmaContext, domain: &Domain, wanted: usize) -> bool {
 /// As `check_buffer`, of a whole buffer.
 #[inline]
 fn is_free(context: &DmaContext, memory: &DmaMemory) -> bool {
-    memory.is_of(context.machine.memory().memory()) && !memory.record().is_pinned()
+    memory.is_of(context.machine.memory().memory()) && memory.record().is_free_for(&context.pin_owner)
 }
 
 impl Slots {
@@ -219,6 +225,48 @@ impl Slots {
         // The element has nothing any more: not dropped, and not looked at again.
         core::mem::forget(record.first.take());
         self.end(shared, index as u32);
+        buffer.ok_or(0)
+    }
+
+    /// As [`unmap_again`](Self::unmap_again) in a lazy domain, whose queue has the memory until the flush.
+    pub(super) fn queue_again(
+        &mut self,
+        shared: &Shared,
+        domain: &Arc<Domain>,
+        index: usize,
+    ) -> Result<DmaBuffer, u64> {
+        let Some(room) = self.room(shared, domain) else { return self.unmap_again(shared, domain, index) };
+        let context = &*shared.context;
+        let (span, record, machine) = (&shared.spans[index], &mut self.records[index], &context.machine);
+        let Some(lease) = &mut record.lease else { return Err(0) };
+        let mut gather = Gather::new();
+        record.generation = record.generation.wrapping_add(1);
+        let gone = match lease.unmap(span.mapped().len, &mut gather) {
+            Ok(gone) => gone || is_gone(domain, lease),
+            Err(e) => return Err(self.hold_removed(shared, domain, index, UnmapError::Map(e), &mut gather)),
+        };
+        let set_up = context.is_set_up();
+        machine.promises.check_set(&mut self.tally, Checks::Queue, gone, Promise::UnreachableBeforeFree, || {
+            format!("{}: {} still translates after it was unmapped", domain.label(), lease.iova())
+        });
+        if !set_up {
+            report_broken(context, domain, lease, true, set_up);
+        }
+        if machine.env().tracing_enabled() {
+            super::unmap::report_end(context, record);
+        }
+        // Pinned by the queue before the slot's own pin ends.
+        let full = self.wait(shared, domain, index as u32, room, gather);
+        let record = &mut self.records[index];
+        let how = record.how;
+        let Some(first) = &mut record.first else { return Err(0) };
+        let buffer = first.reclaim(context, how);
+        // The element has nothing any more: not dropped, and not looked at again.
+        core::mem::forget(record.first.take());
+        self.end(shared, index as u32);
+        if full {
+            domain.confirm_queue(machine);
+        }
         buffer.ok_or(0)
     }
 

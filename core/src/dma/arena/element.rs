@@ -8,8 +8,8 @@ use crate::addr::{DeviceAddr, PhysAddr};
 use crate::dma::bounce;
 use crate::dma::buffer::DeviceOwned;
 use crate::dma::mapping::{Run, SyncFor};
-use crate::dma::pin::{PagePin, PagePins, PinOwner, PinState};
-use crate::dma::{Attrs, Direction, DmaBuffer, DmaContext, Kind};
+use crate::dma::pin::{PagePin, PagePins, PinState};
+use crate::dma::{Attrs, Direction, DmaBuffer, DmaContext, DmaMemory, Kind};
 
 /// Parameters of a mapping.
 #[derive(Clone, Copy)]
@@ -53,6 +53,11 @@ impl Element {
 
     pub(super) fn buffer(&self) -> Option<&DeviceOwned> {
         self.buffer.as_ref()
+    }
+
+    #[inline]
+    pub(super) fn memory(&self) -> Option<&Arc<DmaMemory>> {
+        self.buffer.as_ref().map(DeviceOwned::memory)
     }
 
     #[inline]
@@ -134,18 +139,6 @@ impl Element {
     #[inline]
     pub(super) fn into_parts(mut self) -> (Option<DeviceOwned>, Option<Box<bounce::Slot>>) {
         (self.buffer.take(), self.bounce.take())
-    }
-
-    /// True when flush queue number `batch` has pins of all memory that the device reaches. A bounce slot has none: it changes.
-    pub(super) fn is_queued_in(&self, batch: u64, by: &Arc<PinOwner>) -> bool {
-        self.bounce.is_none() && self.buffer.as_ref().is_some_and(|b| b.memory().record().is_queued_in(batch, by))
-    }
-
-    /// Records that flush queue number `batch` has pins of the memory.
-    pub(super) fn set_queued_in(&self, batch: u64, by: &Arc<PinOwner>) {
-        if let Some(buffer) = &self.buffer {
-            buffer.memory().record().set_queued_in(batch, by);
-        }
     }
 
     /// Adds pins of the memory that the device reaches, for when the slot ends without a proof.

@@ -5,6 +5,7 @@ mod element;
 mod shared;
 mod slots;
 mod unmap;
+mod waiting;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -19,6 +20,7 @@ pub(in crate::dma) use self::shared::{Shared, Span};
 use self::slots::Slots;
 #[cfg(all(test, loom))]
 pub(in crate::dma) use self::slots::Slots;
+use self::waiting::Waiting;
 use super::backend::Backend;
 use super::check::Op;
 use super::mapping::{SyncFor, page_span};
@@ -108,9 +110,11 @@ impl<'s> Dma<'s> {
         }
         let reservation = self.dev.state.reservation()?;
         let state = context.machine.dma_state();
-        let shared = Shared::new(&context, slots);
+        let lazy = context.backend.domain().is_some_and(|domain| domain.kind() == DomainKind::Lazy);
+        let shared = Shared::new(&context, slots, if lazy { waiting::SPARE } else { 0 });
         shared.register();
-        let own = Box::new(Slots::new(state.number_arena(), slots, again::usual_domain(&context)));
+        let waiting = lazy.then(|| Box::new(Waiting::new()));
+        let own = Box::new(Slots::new(state.number_arena(), slots, again::usual_domain(&context), waiting));
         let entry = self.dev.state.push_reserved(reservation, self.dev.tag, ArenaEntry(Arc::clone(&shared)));
         Ok(Arena { slots: Some(own), shared, entry, dev: self.dev })
     }
@@ -352,7 +356,13 @@ impl Arena<'_> {
         // By this call the driver states that the device does not use it any more.
         let stopped = Quiesced::stopped();
         let unmapped = match &shared.context.backend {
-            Backend::Translated(domain) if slots.is_usual(index) => slots.unmap_again(shared, domain, index),
+            Backend::Translated(domain) if slots.is_usual(index) => {
+                if slots.waiting.is_some() {
+                    slots.queue_again(shared, domain, index)
+                } else {
+                    slots.unmap_again(shared, domain, index)
+                }
+            }
             Backend::Translated(domain) if domain.kind() != DomainKind::Lazy => slots.unmap_one(shared, domain, index),
             _ => slots.unmap_other(shared, slot, &stopped),
         };

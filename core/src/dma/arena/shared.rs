@@ -65,6 +65,16 @@ impl Span {
         self.leased.store(is, Ordering::Relaxed);
     }
 
+    /// Takes the device addresses of `other`, which maps nothing. Until they are the other's no more, both have them: none are lost to
+    /// the unwinder.
+    #[inline]
+    pub(super) fn take_over(&self, other: &Self) {
+        self.set_leased(other.leased.load(Ordering::Relaxed));
+        self.keep(DeviceAddr(other.iova.load(Ordering::Relaxed)), other.pages());
+        other.keep(DeviceAddr(0), 0);
+        other.set_leased(false);
+    }
+
     /// Records a mapping, before it is made.
     #[inline]
     pub(super) fn begin(&self, number: u64, range: Range) {
@@ -99,6 +109,8 @@ pub(in crate::dma) struct Shared {
     /// The binding has taken the arena away: each call fails.
     revoked: AtomicBool,
     pub(super) spans: Box<[Span]>,
+    /// Device addresses that no slot has, of a lazy domain: those that wait for its flush, and some that were flushed.
+    pub(super) spare: Box<[Span]>,
     /// Pages of device addresses that free slots keep. Written by the owner alone.
     kept: Arc<AtomicU64>,
     /// The slots, once the handle was dropped.
@@ -106,11 +118,12 @@ pub(in crate::dma) struct Shared {
 }
 
 impl Shared {
-    pub(in crate::dma) fn new(context: &Arc<DmaContext>, slots: u32) -> Arc<Self> {
+    pub(in crate::dma) fn new(context: &Arc<DmaContext>, slots: u32, spare: u32) -> Arc<Self> {
         Arc::new(Self {
             context: Arc::clone(context),
             revoked: AtomicBool::new(false),
             spans: (0..slots).map(|_| Span::default()).collect(),
+            spare: (0..spare).map(|_| Span::default()).collect(),
             kept: Arc::default(),
             returned: SpinLock::new(None),
         })
@@ -196,7 +209,11 @@ impl Shared {
             span.keep(DeviceAddr(0), 0);
             span.end();
         }
-        for span in self.spans.iter().filter(|span| span.pages() != 0) {
+        for span in self.spare.iter().filter(|span| span.pages() != 0) {
+            // The queue of the domain may have them still, and may not be flushed in time: flushed once more.
+            gather.add(span.reserved().iova, span.reserved().len);
+        }
+        for span in self.spans.iter().chain(&self.spare).filter(|span| span.pages() != 0) {
             // A table that has become empty is flushed before its addresses are used again.
             if span.end_lease(machine, domain, &mut gather) {
                 removed.push(span.reserved());

@@ -8,13 +8,14 @@ use alloc::vec::Vec;
 use super::ArenaSlot;
 use super::element::{Element, How};
 use super::shared::{Shared, Span};
+use super::waiting::Waiting;
 use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::dma::bounce;
 use crate::dma::check::{CpuMemory, Op, Record as Checked};
 use crate::dma::pin::PagePins;
 use crate::dma::{Attrs, Direction, DmaBuffer, DmaContext, DmaError, Kind};
 use crate::event::EventKind;
-use crate::iommu::{Domain, FailedMap, Gather, Lease, MapListError, Range, UnmapError};
+use crate::iommu::{Domain, DomainKind, FailedMap, Gather, Lease, MapListError, Range, UnmapError};
 use crate::promise::{CheckTally, Promise};
 
 /// No slot, in links.
@@ -24,11 +25,11 @@ const MAX_ORDER: u32 = 9;
 /// List of free slots that keep a larger range.
 const LARGE: usize = MAX_ORDER as usize + 1;
 /// List of free slots without device addresses.
-const BARE: usize = LARGE + 1;
+pub(super) const BARE: usize = LARGE + 1;
 
 /// Most pages of device addresses that the free slots of an arena keep: 16 MiB. Others of the domain get the rest. Tests have less RAM
 /// than that.
-const MAX_KEPT: u64 = if cfg!(test) { 64 } else { 4096 };
+pub(super) const MAX_KEPT: u64 = if cfg!(test) { 64 } else { 4096 };
 
 /// One slot, in cache lines of its own.
 #[repr(align(128))]
@@ -111,10 +112,12 @@ pub(in crate::dma) struct Slots {
     pub(super) tally: CheckTally,
     /// Domain for which the usual maps take the short way.
     pub(super) usual: Option<Arc<Domain>>,
+    /// Of a lazy domain.
+    pub(super) waiting: Option<Box<Waiting>>,
 }
 
 impl Slots {
-    pub(super) fn new(arena: u64, count: u32, usual: Option<Arc<Domain>>) -> Self {
+    pub(super) fn new(arena: u64, count: u32, usual: Option<Arc<Domain>>, waiting: Option<Box<Waiting>>) -> Self {
         let record = |index: u32| Record {
             generation: 0,
             next: if index + 1 == count { NONE } else { index + 1 },
@@ -134,13 +137,14 @@ impl Slots {
             wanted: 0,
             tally: CheckTally::default(),
             usual,
+            waiting,
         }
     }
 
     /// Slots of a model.
     #[cfg(all(test, loom))]
     pub(in crate::dma) fn in_model() -> Box<Self> {
-        Box::new(Self::new(1, 1, None))
+        Box::new(Self::new(1, 1, None, None))
     }
 
     /// Index of a mapped slot.
@@ -215,7 +219,7 @@ impl Slots {
 
     /// Frees the device addresses that free slots keep. True when there were any.
     pub(super) fn free_kept(&mut self, shared: &Shared, domain: &Arc<Domain>) -> bool {
-        let mut any = false;
+        let mut any = self.free_spare(shared, domain);
         for list in 0..BARE {
             while self.free[list] != NONE {
                 let index = self.free[list];
@@ -285,6 +289,7 @@ impl Slots {
             self.wanted = wanted;
         }
         let (count, class) = Self::class(pages);
+        self.refill(shared, domain, class);
         let Some((index, span)) = self.take(shared, class) else {
             return Err(MapListError::NotMapped(self.full()));
         };
@@ -326,7 +331,8 @@ impl Slots {
             Ok(iova) => {
                 let span = &shared.spans[index as usize];
                 span.keep(iova, count);
-                self.records[index as usize].lease = domain.lease(span.reserved());
+                let leases = self.waiting.is_some() || domain.kind() == DomainKind::Strict;
+                self.records[index as usize].lease = if leases { domain.lease(span.reserved()) } else { None };
                 span.set_leased(self.records[index as usize].lease.is_some());
                 Ok(span.reserved())
             }

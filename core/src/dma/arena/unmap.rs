@@ -6,15 +6,17 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::ArenaSlot;
+use super::element::Element;
 use super::shared::{Shared, Span};
 use super::slots::{NONE, Record, Slots};
+use super::waiting::Room;
 use crate::addr::DeviceAddr;
 use crate::dma::backend::Backend;
 use crate::dma::check::Op;
 use crate::dma::pin::{PagePins, PinState, Unreachable};
 use crate::dma::{DmaBuffer, DmaContext, DmaError};
 use crate::event::{EventKind, Outcome};
-use crate::iommu::{Domain, DomainKind, Gather, MapError, Range, UnmapError};
+use crate::iommu::{Addresses, Domain, DomainKind, Gather, MapError, Range, UnmapError};
 use crate::lifecycle::Quiesced;
 use crate::promise::{CheckTally, Promise};
 
@@ -52,8 +54,14 @@ impl Slots {
             }
             Backend::Translated(domain) if domain.kind() == DomainKind::Lazy => {
                 for slot in slots {
+                    let leases = self.find(slot).is_ok_and(|index| self.records[index].lease.is_some());
+                    let room = if leases { self.room(shared, domain) } else { None };
+                    if leases && room.is_none() {
+                        self.unmap_strict(shared, domain, core::iter::once(slot), &mut done, give);
+                        continue;
+                    }
                     let Some(index) = self.claim(slot, &mut done) else { continue };
-                    done.lost += self.unmap_lazy(shared, domain, index, give);
+                    done.lost += self.unmap_lazy(shared, domain, index, room, give);
                 }
             }
             Backend::Translated(domain) => self.unmap_strict(shared, domain, slots, &mut done, give),
@@ -242,6 +250,7 @@ impl Slots {
         shared: &Shared,
         domain: &Arc<Domain>,
         index: u32,
+        room: Option<Room>,
         give: &mut dyn FnMut(DmaBuffer),
     ) -> u64 {
         let context = &*shared.context;
@@ -255,12 +264,18 @@ impl Slots {
         if let Err(e) = remove(domain, context, span, record, &mut gather, &mut self.tally) {
             return self.hold_one(shared, domain, index, UnmapError::Map(e), gather);
         }
-        // The queue frees the addresses once they are flushed.
-        let reserved = span.reserved();
-        span.keep(DeviceAddr(0), 0);
-        let due = queue(domain, context, &self.records[index as usize], reserved, gather);
+        let full = if let Some(room) = room {
+            self.wait(shared, domain, index, room, gather)
+        } else {
+            // The queue frees the addresses once they are flushed.
+            let reserved = span.reserved();
+            span.keep(DeviceAddr(0), 0);
+            let memory = || record.elements().filter_map(Element::memory);
+            memory().for_each(|memory| memory.record().claim_batch(&context.pin_owner));
+            domain.enqueue_pages(machine, Addresses::Freed(reserved), gather, &context.pin_owner, memory())
+        };
         self.release(shared, index, false, give);
-        if due {
+        if full {
             domain.confirm_queue(machine);
         }
         0
@@ -290,7 +305,7 @@ impl Slots {
     /// it.
     fn release(&mut self, shared: &Shared, index: u32, proven: bool, give: &mut dyn FnMut(DmaBuffer)) {
         let context = &*shared.context;
-        let usual = self.usual.is_some() && proven;
+        let usual = self.usual.is_some();
         let record = &mut self.records[index as usize];
         check_end(&mut self.tally, context, record, proven || context.backend.domain().is_some());
         let how = record.how;
@@ -320,36 +335,11 @@ impl Slots {
         let lost = self.unmap(shared, live.into_iter(), quiesced, &mut drop).lost;
         if let Some(domain) = shared.context.backend.domain() {
             self.free_kept(shared, domain);
+            self.free_waiting(shared, domain);
         }
         shared.context.machine.promises.publish(&mut self.tally);
         if lost == 0 { Outcome::Returned } else { Outcome::Quarantined }
     }
-}
-
-/// Queues what a slot had mapped until the flush, with pins of its memory. True when the queue is due.
-///
-/// Memory that the same device had in the same queue before has a pin there, which ends with the same flush.
-fn queue(domain: &Arc<Domain>, context: &DmaContext, record: &Record, reserved: Range, gather: Gather) -> bool {
-    let (machine, by, batch) = (&context.machine, &context.pin_owner, domain.batch());
-    let mut gather = gather;
-    if batch != 0 && record.elements().all(|element| element.is_queued_in(batch, by)) {
-        match domain.enqueue_in(machine, reserved, gather, PagePins::new(), Some(batch)) {
-            Ok((_, due)) => return due,
-            // Another one has flushed that queue meanwhile, with the pin.
-            Err(not_queued) => gather = not_queued,
-        }
-    }
-    let mut pins = PagePins::new();
-    if let Some(first) = &record.first {
-        first.pin(context, PinState::Queued, &mut pins);
-    }
-    record.more.iter().for_each(|element| element.pin(context, PinState::Queued, &mut pins));
-    let Ok((batch, due)) = domain.enqueue_in(machine, reserved, gather, pins, None) else { return false };
-    if let Some(first) = &record.first {
-        first.set_queued_in(batch, by);
-    }
-    record.more.iter().for_each(|element| element.set_queued_in(batch, by));
-    due
 }
 
 /// Removes what a slot maps from the page table.

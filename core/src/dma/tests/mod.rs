@@ -6,6 +6,7 @@ mod board;
 mod doorbell;
 mod ioas;
 mod lazy;
+mod lazy_lease;
 mod lease;
 mod listed;
 mod pool;

@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use proptest::prelude::*;
@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::dma::tests::board::{TestBoard, ToyState};
 use crate::dma::{ArenaSlot, Direction, DmaBuffer, DmaError};
+use crate::env::{Env, Instant};
 use crate::iommu::DomainKind;
 
 /// Slots of the model's arena.
@@ -24,6 +25,7 @@ enum Step {
     UnmapMany(usize),
     Stale(usize),
     Hang(bool),
+    Wait,
     Release,
 }
 
@@ -34,6 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0_usize..4).prop_map(Step::UnmapMany),
         1 => any::<usize>().prop_map(Step::Stale),
         1 => any::<bool>().prop_map(Step::Hang),
+        1 => Just(Step::Wait),
         1 => Just(Step::Release),
     ]
 }
@@ -44,14 +47,20 @@ enum On {
     /// The table is the fake's own list.
     Listed(DomainKind),
     /// Slots lease entries of a page table, with a checker or, which is the short way through an arena, without.
-    Leased { plain: bool },
+    Leased { kind: DomainKind, plain: bool },
 }
 
 impl On {
     fn board(self) -> TestBoard {
         match self {
             Self::Listed(kind) => TestBoard::translated(kind),
-            Self::Leased { plain } => TestBoard::leasing(DomainKind::Strict, plain),
+            Self::Leased { kind, plain } => TestBoard::leasing(kind, plain),
+        }
+    }
+
+    fn kind(self) -> DomainKind {
+        match self {
+            Self::Listed(kind) | Self::Leased { kind, .. } => kind,
         }
     }
 
@@ -83,23 +92,26 @@ proptest! {
         on in prop_oneof![
             Just(On::Listed(DomainKind::Strict)),
             Just(On::Listed(DomainKind::Lazy)),
-            any::<bool>().prop_map(|plain| On::Leased { plain }),
+            any::<bool>().prop_map(|plain| On::Leased { kind: DomainKind::Strict, plain }),
+            any::<bool>().prop_map(|plain| On::Leased { kind: DomainKind::Lazy, plain }),
         ],
     ) {
         let board = on.board();
-        let (mmu, failed) = (Arc::clone(&board.mmu), Arc::new(Mutex::new(None)));
+        let (mmu, env, failed) = (Arc::clone(&board.mmu), Arc::clone(&board.env), Arc::new(Mutex::new(None)));
         let found = Arc::clone(&failed);
         assert!(board.bind(move |dev| {
             let mut arena = dev.dma().arena(SLOTS as u32)?;
             let mut live: Vec<(ArenaSlot, Vec<u64>)> = Vec::new();
             let mut gone: Vec<ArenaSlot> = Vec::new();
-            let mut quarantined = false;
+            let (mut quarantined, mut stale) = (false, BTreeSet::new());
             let check = |holds: bool, what: &str| {
                 if !holds {
                     found.lock().unwrap().get_or_insert(alloc::string::String::from(what));
                 }
             };
             for step in &steps {
+                // The flush of a queue may have failed.
+                quarantined |= dev.state.system().quarantine_table().bytes_of(dev.name()) != 0;
                 match step.clone() {
                     Step::Map { pages, list } => {
                         let count = if list { pages } else { 1 };
@@ -108,6 +120,7 @@ proptest! {
                             (0..count).map(|_| dev.state.system().dma_buffer(each * PAGE_SIZE)).collect();
                         let Ok(mut buffers) = buffers else { continue };
                         let phys: Vec<u64> = buffers.iter().flat_map(|b| (0..each).map(|p| b.phys().0 + p * PAGE_SIZE)).collect();
+                        check(phys.iter().all(|page| !stale.contains(page)), "a page that the device reaches was free");
                         let mapped = if list {
                             arena.map_sg(&mut buffers, Direction::Bidirectional)
                         } else {
@@ -151,6 +164,7 @@ proptest! {
                         check(arena.unmap(slot).is_err() && arena.device_addr(slot).is_err(), "a stale slot was found");
                     }
                     Step::Hang(is) => mmu.state.lock().unwrap().unresponsive = is,
+                    Step::Wait => env.advance(Instant(env.now().0 + 10_000_000)),
                     Step::Release => {
                         mmu.state.lock().unwrap().unresponsive = false;
                         dev.state.system().quarantine_table().retry(dev.state.system());
@@ -172,6 +186,8 @@ proptest! {
                 if on == On::Listed(DomainKind::Lazy) {
                     let mapped: usize = live.iter().map(|(_, phys)| phys.len()).sum();
                     check(mmu.state.lock().unwrap().mapped_pages() == mapped, "more or less is mapped");
+                } else if on.kind() == DomainKind::Lazy {
+                    stale = reached.values().copied().collect();
                 } else {
                     check(reached.values().all(is_held), "more is reached, and is not in quarantine");
                 }
