@@ -4,12 +4,14 @@
 mod mutant;
 mod results;
 mod stage;
+mod switched;
 mod tool;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::outcome::{Outcome, Trouble};
@@ -17,6 +19,7 @@ use crate::tool::{output, root, target};
 use mutant::Mutant;
 use results::{Fate, Results};
 use stage::{Stage, stages};
+use switched::Switches;
 use tool::{BATCH, Tool};
 
 /// Folder of the campaign below `target`.
@@ -52,6 +55,12 @@ pub(crate) struct Args {
     /// Leave out the tests of whole systems, which take a minute and more a mutant
     #[arg(long)]
     unit: bool,
+    /// Try them all in one build, each behind a switch; what has none is told, and left to a call without this
+    #[arg(long)]
+    switched: bool,
+    /// With `--switched`: mutants that are tried at a time
+    #[arg(long, value_name = "N", default_value = "2")]
+    at_a_time: usize,
     /// Try what the gate tries: some mutants of the lines that differ from the commit before, or from `MUTANTS_BASE`
     #[arg(long, exclusive = true)]
     changed: bool,
@@ -107,6 +116,11 @@ pub(crate) fn run(args: &Args) -> Outcome {
         .cloned()
         .collect();
     println!("{} mutants, {} to try", mutants.len(), due.len());
+    if args.switched {
+        switched(args, &due, &mut results)?;
+        results.report(&mutants);
+        return Ok(());
+    }
     let deadline = args.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     try_all(&mut tool, &due, if args.unit { 1 } else { usize::MAX }, deadline, |mutant, fate| {
         results.set(mutant, fate);
@@ -115,6 +129,55 @@ pub(crate) fn run(args: &Args) -> Outcome {
     results.report(&mutants);
     let missed = mutants.iter().filter(|mutant| results.fate(mutant) == Some(Fate::Missed)).count();
     if missed == 0 { Ok(()) } else { Err(Trouble::Failed(format!("{missed} mutants were missed"))) }
+}
+
+/// Tries `due` in one build.
+fn switched(args: &Args, due: &[Mutant], results: &mut Results) -> Outcome {
+    let mut switches = Switches::prepare("switched", due)?;
+    let mut open: BTreeSet<usize> = (0..switches.mutants.len()).collect();
+    for depth in 0..if args.unit { 1 } else { 2 } {
+        // Stages in their order, each with the package that it is for.
+        let mut groups: BTreeMap<(Stage, String), Vec<usize>> = BTreeMap::new();
+        for n in &open {
+            let mutant = &switches.mutants[*n];
+            if let Some(stage) = stages(mutant).get(depth) {
+                groups.entry((*stage, mutant.package.clone())).or_default().push(*n);
+            }
+        }
+        for ((stage, package), list) in groups {
+            let begin = Instant::now();
+            let suite = switched::suite(&mut switches, &stage, &package, args.at_a_time)?;
+            for n in switches.unviable.drain(..) {
+                open.remove(&n);
+                results.set(&switches.mutants[n], Fate::Unviable);
+            }
+            for n in &switches.aside {
+                open.remove(n);
+            }
+            println!(
+                "built and measured after {} s; {} without a switch",
+                begin.elapsed().as_secs(),
+                switches.aside.len()
+            );
+            let list = list.into_iter().filter(|n| open.contains(n)).collect();
+            let found = Mutex::new((&mut open, &mut *results, 0));
+            suite.try_all(&switches, &stage, list, args.at_a_time, |n, fate| {
+                let Ok(mut found) = found.lock() else { return Ok(()) };
+                if fate != Fate::Missed {
+                    found.0.remove(&n);
+                }
+                found.1.set(&switches.mutants[n], fate);
+                found.2 += 1;
+                if found.2 % 50 == 0 { found.1.save() } else { Ok(()) }
+            })?;
+            results.save()?;
+            println!("{}, {package}: {} s", stage.name, begin.elapsed().as_secs());
+        }
+    }
+    for n in &switches.aside {
+        println!("no switch: {}", switches.mutants[*n].name);
+    }
+    Ok(())
 }
 
 /// Mutants of the lines that differ from the commit before, or from the one that `MUTANTS_BASE` names: a few of them, chosen

@@ -27,6 +27,11 @@ pub(super) struct Mutant {
     pub(super) file: String,
     /// Hash of its file: a result holds for this text only.
     pub(super) text: u64,
+    /// Kind of the change, as the list calls it, and where it is.
+    pub(super) genre: String,
+    pub(super) at: (u64, u64),
+    /// What is put there.
+    pub(super) replacement: String,
 }
 
 impl Mutant {
@@ -47,11 +52,15 @@ impl Mutant {
                 let read = fs::read_to_string(tree.join(&file)).map_err(|e| broken(format!("{file}: {e}")))?;
                 *texts.entry(file.clone()).or_insert((hash(&read.as_bytes()), first_line_of_tests(&read)))
             };
-            let line =
-                entry["span"]["start"]["line"].as_u64().ok_or_else(|| broken("a mutant without a line".into()))?;
+            let start = &entry["span"]["start"];
+            let (Some(line), Some(column)) = (start["line"].as_u64(), start["column"].as_u64()) else {
+                return Err(broken("a mutant without a place".into()));
+            };
             // The program takes `cfg(all(test, ...))` for code.
             if tests.is_none_or(|first| line < first) {
-                mutants.push(Self { name: field("name")?, package: field("package")?, file, text });
+                let (genre, replacement) = (field("genre")?, field("replacement")?);
+                let (name, package) = (field("name")?, field("package")?);
+                mutants.push(Self { name, package, file, text, genre, at: (line, column), replacement });
             }
         }
         Ok(mutants)
@@ -121,6 +130,9 @@ pub(super) mod tests {
             package: "bindery".into(),
             file: file.into(),
             text: 1,
+            genre: "FnValue".into(),
+            at: (line as u64, 5),
+            replacement: "true".into(),
         }
     }
 
@@ -150,7 +162,10 @@ pub(super) mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.rs"), "fn f() {}\n\n#[cfg(all(test, not(loom)))]\nmod tests {\n}\n").unwrap();
         let entry = |line: u64| {
-            format!(r#"{{"name": "{line}", "package": "p", "file": "a.rs", "span": {{"start": {{"line": {line}}}}}}}"#)
+            format!(
+                r#"{{"name": "{line}", "package": "p", "file": "a.rs", "genre": "FnValue", "replacement": "0",
+                "span": {{"start": {{"line": {line}, "column": 1}}}}}}"#
+            )
         };
         let list = Mutant::read_list(&format!("[{}, {}]", entry(1), entry(4)), folder.path()).unwrap();
         assert_eq!(list.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(), ["1"]);
