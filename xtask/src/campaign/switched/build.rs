@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::{CRATE, Stage, Switches};
+use super::{CRATE, Stage, Switches, render};
 use crate::outcome::Trouble;
 use crate::patches::PROFILE;
 
@@ -78,11 +78,12 @@ impl Switches {
         let (mut mutants, mut sites) = (BTreeSet::new(), BTreeSet::new());
         for error in errors {
             let message = &error["message"];
-            let (primary, others): (Vec<_>, Vec<_>) = list(&message["spans"]).partition(|span| span["is_primary"] == true);
-            // What the compiler would change, too: the arms of a match that lacks one.
-            let helps = list(&message["children"]).flat_map(|child| list(&child["spans"]));
-            for span in primary.into_iter().chain(others).chain(helps) {
-                let Some((site, mutant)) = self.owner(span)? else { continue };
+            let (primary, others): (Vec<_>, Vec<_>) =
+                list(&message["spans"]).partition(|span| span["is_primary"] == true);
+            // Without an arm that always matches: the span is of the value, and the arms follow.
+            let arms = message["code"]["code"] == "E0004";
+            for span in primary.into_iter().chain(others) {
+                let Some((site, mutant)) = self.owner(span, arms)? else { continue };
                 match mutant {
                     Some(mutant) => {
                         let plain = message["code"]["code"].as_str().is_some_and(|code| PLAIN.contains(&code));
@@ -118,7 +119,7 @@ impl Switches {
     }
 
     /// Whom an error is about.
-    fn owner(&self, span: &Value) -> Result<Option<(usize, Option<usize>)>, Trouble> {
+    fn owner(&self, span: &Value, arms: bool) -> Result<Option<(usize, Option<usize>)>, Trouble> {
         let mut span = span;
         // In a macro: where it is called.
         while span["expansion"]["span"].is_object() {
@@ -130,7 +131,8 @@ impl Switches {
         }
         let path = self.scratch.tree().join(file);
         let text = fs::read_to_string(&path).map_err(|e| Trouble::Broken(format!("{}: {e}", path.display())))?;
-        Ok(super::render::owner(&text, at as usize))
+        let at = at as usize;
+        Ok(if arms { render::first_arm(&text[at..]).map(|site| (site, None)) } else { render::owner(&text, at) })
     }
 }
 

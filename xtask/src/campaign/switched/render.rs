@@ -139,3 +139,9 @@ pub(super) fn owner(rendered: &str, at: usize) -> Option<(usize, Option<usize>)>
         [.., (_, site)] => Some((site, None)),
     }
 }
+
+/// The first arm with a switch.
+pub(super) fn first_arm(rendered: &str) -> Option<usize> {
+    let (before, _) = rendered.split_once("*/ if ")?;
+    before.rsplit_once("/*#")?.1.parse().ok()
+}
