@@ -61,6 +61,12 @@ pub(crate) struct Args {
     /// With `--switched`: mutants that are tried at a time
     #[arg(long, value_name = "N", default_value = "2")]
     at_a_time: usize,
+    /// With `--switched`: the tests of whole systems only, for those that the unit tests have missed
+    #[arg(long, conflicts_with = "unit")]
+    systems: bool,
+    /// With `--switched`: leave out tests that take longer than so many seconds by themselves
+    #[arg(long, value_name = "N", default_value = "600")]
+    longest: u64,
     /// Try what the gate tries: some mutants of the lines that differ from the commit before, or from `MUTANTS_BASE`
     #[arg(long, exclusive = true)]
     changed: bool,
@@ -110,7 +116,8 @@ pub(crate) fn run(args: &Args) -> Outcome {
         .iter()
         .filter(|mutant| match results.fate(mutant) {
             None => true,
-            Some(Fate::Missed | Fate::TimedOut) => args.again,
+            Some(Fate::Missed) => args.again || args.systems,
+            Some(Fate::TimedOut) => args.again,
             Some(_) => false,
         })
         .cloned()
@@ -135,7 +142,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
 fn switched(args: &Args, due: &[Mutant], results: &mut Results) -> Outcome {
     let mut switches = Switches::prepare("switched", due)?;
     let mut open: BTreeSet<usize> = (0..switches.mutants.len()).collect();
-    for depth in 0..if args.unit { 1 } else { 2 } {
+    for depth in usize::from(args.systems)..if args.unit { 1 } else { 2 } {
         // Stages in their order, each with the package that it is for.
         let mut groups: BTreeMap<(Stage, String), Vec<usize>> = BTreeMap::new();
         for n in &open {
@@ -146,7 +153,8 @@ fn switched(args: &Args, due: &[Mutant], results: &mut Results) -> Outcome {
         }
         for ((stage, package), list) in groups {
             let begin = Instant::now();
-            let suite = switched::suite(&mut switches, &stage, &package, args.at_a_time)?;
+            let suite =
+                switched::suite(&mut switches, &stage, &package, args.at_a_time, Duration::from_secs(args.longest))?;
             for n in switches.unviable.drain(..) {
                 open.remove(&n);
                 results.set(&switches.mutants[n], Fate::Unviable);

@@ -57,7 +57,12 @@ impl Switches {
         for package in if stage.packages.is_empty() { &own } else { stage.packages } {
             cargo.args(["--package", package]);
         }
-        cargo.args(PROFILE).args(stage.cargo).current_dir(self.scratch.tree());
+        cargo.args(PROFILE);
+        // Tests of whole systems are run a thousand times for each time they are built.
+        if stage.packages.len() > 1 {
+            cargo.args(["--config", "profile.dev.opt-level=2"]);
+        }
+        cargo.args(stage.cargo).current_dir(self.scratch.tree());
         cargo
             .env("CARGO_TARGET_DIR", self.scratch.build())
             .env("CARGO_INCREMENTAL", "1")

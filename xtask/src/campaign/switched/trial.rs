@@ -19,9 +19,6 @@ const MEMORY: u64 = 6 << 20;
 /// Tests of one call, from the quickest on: most mutants end in the first one, and each call takes time of its own.
 const CALLS: [usize; 2] = [25, usize::MAX];
 
-/// Longest time for one test without a mutant.
-const LONGEST: Duration = Duration::from_secs(600);
-
 /// The tests of a stage, with what each one reaches.
 pub(crate) struct Suite {
     programs: Vec<Program>,
@@ -37,7 +34,13 @@ struct Test {
 }
 
 /// Builds the tests of `stage`, and runs each by itself, without a mutant.
-pub(crate) fn suite(switches: &mut Switches, stage: &Stage, package: &str, at_a_time: usize) -> Result<Suite, Trouble> {
+pub(crate) fn suite(
+    switches: &mut Switches,
+    stage: &Stage,
+    package: &str,
+    at_a_time: usize,
+    longest: Duration,
+) -> Result<Suite, Trouble> {
     let programs = switches.build(stage, package)?;
     let mut names = Vec::new();
     for (at, program) in programs.iter().enumerate() {
@@ -52,12 +55,17 @@ pub(crate) fn suite(switches: &mut Switches, stage: &Stage, package: &str, at_a_
         fs::write(&reached, vec![0; count]).map_err(broken)?;
         let begin = Instant::now();
         let mut command = programs[at].command(&[&name]);
-        let ended = wait(&mut command.env("MUTANT_REACHED", &reached).spawn().map_err(broken)?, LONGEST);
+        let ended = wait(&mut command.env("MUTANT_REACHED", &reached).spawn().map_err(broken)?, longest);
         let takes = begin.elapsed();
         let marks = fs::read(&reached).map_err(broken)?;
         let _ = fs::remove_file(&reached);
-        if !ended.is_some_and(|status| status.success()) {
-            println!("without a mutant, {name} fails in {}; left out", programs[at].path.display());
+        let why = match ended {
+            Some(status) if status.success() => None,
+            Some(_) => Some("fails"),
+            None => Some("takes long"),
+        };
+        if let Some(why) = why {
+            println!("without a mutant, {name} {why}; left out ({})", programs[at].path.display());
             return Ok(None);
         }
         let reaches = marks.iter().enumerate().filter(|(_, mark)| **mark != 0).map(|(n, _)| n).collect();
