@@ -16,6 +16,7 @@ mod resource;
 mod ring;
 mod scatter;
 mod scoped;
+mod sequences;
 mod states;
 mod streaming;
 mod streams;

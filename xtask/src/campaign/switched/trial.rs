@@ -133,7 +133,7 @@ impl Program {
 
     fn limited(&self) -> Command {
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("ulimit -v {MEMORY}; exec nice \"$@\""), "sh"]).arg(&self.path);
+        command.args(["-c", &format!("ulimit -v {MEMORY}; exec \"$@\""), "sh"]).arg(&self.path);
         command.current_dir(&self.home).env("CARGO_MANIFEST_DIR", &self.home).env("RUST_BACKTRACE", "0");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
