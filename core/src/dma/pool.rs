@@ -287,3 +287,40 @@ impl fmt::Debug for PoolItem<'_> {
         write!(f, "PoolItem({} bytes at {} of {})", self.len(), self.addr, self.pool.0.name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each layout of small sizes and around a page, at each address that a block may have, item by item.
+    #[test]
+    fn items_of_a_block_lie_in_it_apart_and_aligned_and_cross_no_boundary_where_the_layout_says_so() {
+        let sizes = [1, 3, 24, 64, 2048, 2049, 4096, 4097, 8192, 12_000];
+        let boundaries = core::iter::once(0).chain((0..17).map(|n| 1 << n));
+        for (size, align, boundary) in boundaries
+            .flat_map(|boundary| sizes.map(|size| (size, boundary)))
+            .flat_map(|(size, boundary)| [1, 16, 1024, 4096].map(|align| (size, align, boundary)))
+        {
+            let Some(layout) = Layout::new(size, align, boundary) else {
+                assert!(boundary != 0 && boundary < size, "{size} {align} {boundary}");
+                continue;
+            };
+            assert!(layout.align >= PAGE_SIZE && layout.per_block() > 0);
+            let mut ends = 0;
+            let offsets: Vec<_> = (0..layout.per_block()).map(|index| layout.offset(index)).collect();
+            for offset in &offsets {
+                assert!(*offset >= ends && offset % align == 0, "{size} {align} {boundary}: {offsets:?}");
+                ends = offset + size;
+            }
+            assert!(ends <= layout.block);
+            for block in (0..64).map(|n| n * layout.align) {
+                let crossing = |at: u64| boundary != 0 && at / boundary != (at + size - 1) / boundary;
+                let any = offsets.iter().any(|offset| crossing(block + offset));
+                let told = layout.crosses(DeviceAddr(block));
+                assert!(told || !any, "{size} {align} {boundary} at {block:#x}");
+                // An item is as long as its stride then.
+                assert!(!told || any || layout.stride != size, "{size} {align} {boundary} at {block:#x}");
+            }
+        }
+    }
+}

@@ -285,3 +285,160 @@ fn memory_is_bounded_and_untracked_mappings_are_not_reported() {
     checker.feed(&Op::Unbound { device: sata() });
     assert_eq!(checker.tracked(), 0);
 }
+
+/// Of several mappings at one address an unmap ends its own one, in whatever order they come and go.
+#[test]
+fn an_unmap_ends_the_mapping_that_is_most_like_it() {
+    let plain = || with(|r| r.attrs = Attrs::SKIP_CPU_SYNC);
+    let other = |change: fn(&mut Record)| {
+        let mut record = plain();
+        change(&mut record);
+        record
+    };
+    let others = [
+        other(|r| r.kind = Kind::Scatter),
+        other(|r| r.len = 0x800),
+        other(|r| r.direction = Direction::Bidirectional),
+        other(|r| r.phys = PhysAddr(0x5000_0000)),
+        other(|r| (r.kind, r.count) = (Kind::Scatter, 2)),
+    ];
+    for (n, record) in others.iter().enumerate() {
+        for other in others.iter().skip(n + 1).chain([&plain()]) {
+            for (first, second) in [(record, other), (other, record)] {
+                let maps = [map(record.clone()), map(other.clone())];
+                let mut checker = Checker::new();
+                assert_eq!(maps.iter().flat_map(|op| checker.feed(op)).collect::<Vec<_>>(), []);
+                assert_eq!(checker.feed(&to_cpu(first.clone())), []);
+                assert_eq!(checker.feed(&unmap(first.clone())), [], "{first:?} and {second:?}");
+                assert_eq!(checker.feed(&unmap(second.clone())), [], "{first:?} and {second:?}");
+                assert_eq!(checker.tracked(), 0);
+            }
+        }
+    }
+}
+
+/// A small deterministic generator.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n
+    }
+}
+
+/// Correct use of mappings, pools and descriptors, beside a list of what is there.
+#[test]
+fn what_is_tracked_is_what_a_plain_list_holds() {
+    let (mut random, mut checker) = (Random(1), Checker::new());
+    let mut held: Vec<(u64, u64)> = Vec::new();
+    for step in 0..if cfg!(miri) { 200 } else { 4000 } {
+        let (kind, n) = (random.below(3), random.below(12));
+        let at = DeviceAddr(n << 12);
+        let record = with(|r| (r.addr, r.phys) = (at, PhysAddr(n << 12)));
+        let there = held.iter().position(|object| *object == (kind, n));
+        let op = match (kind, there) {
+            (0, None) => map(record),
+            (0, Some(_)) => unmap(record),
+            (1, None) => Op::PoolAlloc { device: sata(), pool: "prd".into(), addr: at },
+            (1, Some(_)) => Op::PoolFree { device: sata(), pool: "prd".into(), addr: at },
+            (_, there) => {
+                Op::Descriptor { device: sata(), addr: DeviceAddr(at.0 + 0x100_0000), owned: there.is_none() }
+            }
+        };
+        assert_eq!(checker.feed(&op), [], "step {step}: {op:?}");
+        match there {
+            Some(there) => drop(held.swap_remove(there)),
+            None => held.push((kind, n)),
+        }
+        if random.below(100) == 0 {
+            let items = held.iter().filter(|(kind, _)| *kind == 1).count();
+            assert_eq!(checks(&checker.feed(&pool_gone())).len(), usize::from(items > 0));
+            held.retain(|(kind, _)| *kind != 1);
+        }
+        if random.below(200) == 0 {
+            let mappings = held.iter().filter(|(kind, _)| *kind == 0).count();
+            assert_eq!(checks(&checker.feed(&Op::Unbound { device: sata() })).len(), usize::from(mappings > 0));
+            held.clear();
+        }
+        assert_eq!((checker.tracked(), checker.untracked()), (held.len(), 0), "step {step}");
+    }
+}
+
+/// Mappings that come and go at any byte, beside a set of the lines of each that the device may write.
+#[test]
+fn lines_overlap_when_the_plain_sets_of_them_do() {
+    const LINE: u64 = crate::dma::DMA_ALIGN;
+    let mut random = Random(2);
+    for _ in 0..if cfg!(miri) { 2 } else { 60 } {
+        let (mut checker, mut live) = (Checker::new(), Vec::<Record>::new());
+        for at in 0..40 {
+            if live.len() == 5 {
+                let gone = live.swap_remove(random.below(5) as usize);
+                assert_eq!(checker.feed(&unmap(gone)), []);
+            }
+            let record = with(|r| {
+                (r.addr, r.phys, r.len) =
+                    (DeviceAddr(at << 20), PhysAddr(random.below(40 * LINE)), random.below(6 * LINE));
+                r.direction =
+                    [Direction::ToDevice, Direction::FromDevice, Direction::Bidirectional][random.below(3) as usize];
+            });
+            let lines = |r: &Record| match r.len {
+                len if len > 0 && r.direction.device_writes() => r.phys.0 / LINE..(r.phys.0 + len).div_ceil(LINE),
+                _ => 0..0,
+            };
+            let own = lines(&record);
+            let shared = live.iter().map(lines).any(|other| own.clone().any(|line| other.contains(&line)));
+            let found = checks(&checker.feed(&map(record.clone())));
+            assert_eq!(found, if shared { &[Check::LinesOverlap][..] } else { &[] }, "{record:?} beside {live:?}");
+            live.push(record);
+        }
+    }
+}
+
+#[test]
+fn an_address_waits_for_its_flush_byte_by_byte() {
+    let backend = || -> alloc::sync::Arc<str> { "iommu context 1".into() };
+    for (addr, len) in (0..7_u64).flat_map(|addr| (1..5).map(move |len| (addr, len))) {
+        let mapping = || map(with(|r| (r.addr, r.len) = (DeviceAddr(addr), len)));
+        // Pages 2 to 4 wait.
+        let waits = addr < 5 && addr + len > 2;
+        let wait = || Op::Queued { backend: backend(), addr: DeviceAddr(2), len: 3 };
+        assert_eq!(!run([wait(), mapping()]).is_empty(), waits, "{addr} {len}");
+        let elsewhere = Op::Queued { backend: "another".into(), addr: DeviceAddr(2), len: 3 };
+        assert_eq!(run([elsewhere, mapping()]), []);
+        for (range, gone) in
+            [(None, true), (Some((2, 1)), true), (Some((0, 3)), true), (Some((0, 2)), false), (Some((3, 9)), false)]
+        {
+            let range = range.map(|(first, len)| (DeviceAddr(first), len));
+            let confirmed = |backend| Op::Confirmed { backend, range };
+            assert_eq!(run([wait(), confirmed(backend()), mapping()]).is_empty(), gone || !waits, "{range:?}");
+            assert_eq!(run([wait(), confirmed("another".into()), mapping()]).is_empty(), !waits);
+        }
+    }
+    // The oldest one goes when more wait than are kept.
+    let waiting = |n: u64| (0..n).map(|at| Op::Queued { backend: backend(), addr: DeviceAddr(at << 12), len: 0x1000 });
+    let first = || [map(with(|r| r.addr = DeviceAddr(0)))];
+    assert_eq!(checks(&run(waiting(1024).chain(first()))), [Check::ReusedBeforeFlush]);
+    assert_eq!(run(waiting(1025).chain(first())), []);
+}
+
+#[test]
+fn devices_are_bounded_and_the_known_ones_stay() {
+    let named = |n: u32| Op::Limits {
+        device: alloc::format!("d{n}").into(),
+        segments: SegmentLimits { max_segment_size: 1, segment_boundary: 0 },
+        mask: DeviceAddr(u64::MAX),
+    };
+    let mut checker = Checker::new();
+    for n in 0..4096 {
+        checker.feed(&named(n));
+    }
+    assert_eq!(checker.untracked(), 0);
+    for (n, untracked) in [(4096, 1), (4097, 2), (7, 2)] {
+        checker.feed(&named(n));
+        assert_eq!(checker.untracked(), untracked, "d{n}");
+    }
+    let segment = Op::Segment { device: "d7".into(), addr: DeviceAddr(0), len: 2 };
+    assert_eq!(checks(&checker.feed(&segment)), [Check::SegmentTooLong], "its limits are known");
+}
