@@ -8,7 +8,7 @@ use std::sync::Mutex;
 
 use super::board::{TestBoard, ToyMmu};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
-use crate::dma::{Arena, ArenaSlot, Attrs, Direction, Dma, DmaBuffer, DmaError};
+use crate::dma::{Arena, ArenaSlot, Direction, Dma, DmaBuffer, DmaError};
 use crate::iommu::DomainKind;
 use crate::mem::fake::FakeMemory;
 
