@@ -542,3 +542,6 @@ pub(crate) enum MapListError {
     /// A part was mapped, and its unmap is not confirmed.
     Unconfirmed,
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;
