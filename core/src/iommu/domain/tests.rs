@@ -67,17 +67,14 @@ fn an_address_is_explained_by_the_mapping_that_covers_it_or_the_last_one_that_di
     };
     for _ in 0..if cfg!(miri) { 50 } else { 600 } {
         let (first, len, device) = (1 + random.below(28), 1 + random.below(3), random.below(2) as usize);
-        match live.iter().position(|(at, pages, _)| *at < first + len && first < at + pages) {
-            Some(there) => {
-                let gone = live.swap_remove(there);
-                domain.record_end(range(gone.0, gone.1).iova);
-                ended.push(gone);
-                ended.drain(..ended.len().saturating_sub(REMEMBERED));
-            }
-            None => {
-                domain.record_mapped(range(first, len), &devices[device], "single");
-                live.push((first, len, device));
-            }
+        if let Some(there) = live.iter().position(|(at, pages, _)| *at < first + len && first < at + pages) {
+            let gone = live.swap_remove(there);
+            domain.record_end(range(gone.0, gone.1).iova);
+            ended.push(gone);
+            ended.drain(..ended.len().saturating_sub(REMEMBERED));
+        } else {
+            domain.record_mapped(range(first, len), &devices[device], "single");
+            live.push((first, len, device));
         }
         for byte in (0..PAGES).flat_map(|page| [page * PAGE_SIZE, page * PAGE_SIZE + (PAGE_SIZE - 1)]) {
             for of in [None, Some(&devices[..1]), Some(&devices[1..])] {

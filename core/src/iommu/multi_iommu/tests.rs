@@ -184,9 +184,10 @@ fn an_unmap_succeeds_where_a_share_had_all_and_the_others_all_or_nothing() {
         let any_whole = (0..3).any(|n| pages(n) == 3);
         let expected = if !partly && any_whole { Ok(true) } else { Err(MapError::Missing(at)) };
         let mut gather = Gather::new();
-        let unmapped = match by_remove {
-            true => Translation::remove(&multi, at, len, &mut gather),
-            false => multi.unmap(at, len, &mut gather).map(|()| true),
+        let unmapped = if by_remove {
+            Translation::remove(&multi, at, len, &mut gather)
+        } else {
+            multi.unmap(at, len, &mut gather).map(|()| true)
         };
         assert_eq!(unmapped, expected, "{combination:#b}");
         let last = at + (len - 1);
@@ -223,6 +224,7 @@ fn runs_are_mapped_at_every_share_one_after_the_other_and_all_retire() {
 /// An IOMMU that goes while a call is at it: its error is nobody's.
 #[test]
 fn a_share_that_is_removed_during_a_call_fails_it_for_nobody() {
+    type Call = fn(&MultiIommu, DeviceAddr, PhysAddr) -> Result<(), MapError>;
     /// Removes itself when it is asked for anything, or only fails.
     struct Leaving(std::sync::OnceLock<Arc<MultiIommu>>, bool);
     impl Leaving {
@@ -252,7 +254,7 @@ fn a_share_that_is_removed_during_a_call_fails_it_for_nobody() {
     }
     let (at, phys) = (DeviceAddr(8 * PAGE_SIZE), PhysAddr(8 * PAGE_SIZE));
     for leaves in [true, false] {
-        let calls: [fn(&MultiIommu, DeviceAddr, PhysAddr) -> Result<(), MapError>; 3] = [
+        let calls: [Call; 3] = [
             |multi, at, phys| multi.map(at, phys, PAGE_SIZE, Prot::READ),
             |multi, at, phys| multi.map_each(at, phys, PAGE_SIZE, Prot::READ),
             |multi, at, _| multi.unmap(at, PAGE_SIZE, &mut Gather::new()),

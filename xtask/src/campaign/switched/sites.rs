@@ -150,8 +150,16 @@ impl<'ast> Visit<'ast> for Finder {
         let kind = match binary.op {
             And(_) | Or(_) => Kind::Logic,
             Eq(_) | Ne(_) | Lt(_) | Le(_) | Gt(_) | Ge(_) => Kind::Compare,
-            BinOp::Add(_) | BinOp::Sub(_) | BinOp::Mul(_) | BinOp::Div(_) | BinOp::Rem(_) => Kind::Arithmetic,
-            BinOp::BitXor(_) | BinOp::BitAnd(_) | BinOp::BitOr(_) | BinOp::Shl(_) | BinOp::Shr(_) => Kind::Arithmetic,
+            BinOp::Add(_)
+            | BinOp::Sub(_)
+            | BinOp::Mul(_)
+            | BinOp::Div(_)
+            | BinOp::Rem(_)
+            | BinOp::BitXor(_)
+            | BinOp::BitAnd(_)
+            | BinOp::BitOr(_)
+            | BinOp::Shl(_)
+            | BinOp::Shr(_) => Kind::Arithmetic,
             _ => Kind::Assign,
         };
         if !is_let_chain(&binary.left) && !is_let_chain(&binary.right) {
