@@ -8,14 +8,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::lazy::Queue;
 use super::multi_iommu::MultiIommu;
 use super::regions::Pages;
 use super::unconfirmed::{Range, UnconfirmedList};
 use super::{AddressingLimits, DomainKind, Gather, Geometry, IovaSpace, MapError, Prot, Translation};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
 use crate::device::{RegionKind, ReservedRegion};
-use crate::dma::{DmaError, PagePins};
+use crate::dma::{DmaError, FlushQueue, PagePins};
 use crate::instrument::FaultPoint;
 use crate::promise::Promise;
 use crate::sync::SpinLock;
@@ -118,9 +117,9 @@ pub struct Domain {
     fixed: SpinLock<FixedAddresses>,
     history: SpinLock<History>,
     /// Flush queue of a lazy domain. The lock is a leaf.
-    pub(super) queue: SpinLock<Option<Queue>>,
+    pub(crate) queue: SpinLock<Option<FlushQueue>>,
     /// Time at which the oldest entry of the queue is due, in nanoseconds. A hint, to be read without the lock.
-    pub(super) queue_due: AtomicU64,
+    pub(crate) queue_due: AtomicU64,
     /// Unmaps that no flush has confirmed yet. Held while the owner of an unmanaged domain maps, so that it cannot map
     /// over such a range; otherwise the lock is a leaf.
     pub(super) unconfirmed: UnconfirmedList,
@@ -378,8 +377,7 @@ impl Domain {
     #[cold]
     pub(super) fn check_reuse(&self, machine: &System, new: Range) {
         if self.kind == DomainKind::Lazy {
-            let waits =
-                self.queue.lock().as_ref().is_some_and(|q| q.ranges.iter().chain(&q.kept).any(|r| r.overlaps(new)));
+            let waits = self.queue.lock().as_ref().is_some_and(|q| q.has_any_of(new));
             machine.promises.check(Promise::UnreachableBeforeFree, !waits, || {
                 format!("{}: {} is reused before its old translation is flushed", self.label, new.iova)
             });

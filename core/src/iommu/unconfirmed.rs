@@ -3,11 +3,13 @@
 use alloc::vec::Vec;
 use core::ops::{Deref, DerefMut};
 
-use super::Gather;
+use super::unmap::retry_later;
+use super::{Domain, Gather};
 use crate::addr::DeviceAddr;
 use crate::dma::QuarantineId;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{LockLevel, Mutex, MutexGuard};
+use crate::system::System;
 
 /// A range of device addresses.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -22,7 +24,7 @@ impl Range {
         DeviceAddr(self.iova.0.saturating_add(self.len - 1))
     }
 
-    pub(super) fn overlaps(self, other: Self) -> bool {
+    pub(crate) fn overlaps(self, other: Self) -> bool {
         self.iova <= other.last() && other.iova <= self.last()
     }
 }
@@ -111,6 +113,19 @@ impl Deref for UnconfirmedGuard<'_> {
 impl DerefMut for UnconfirmedGuard<'_> {
     fn deref_mut(&mut self) -> &mut Unconfirmed {
         &mut self.list
+    }
+}
+
+impl Domain {
+    /// Keeps the addresses `ranges` and the pages `held` of a queue whose flush of `gather` was not confirmed, for a later one.
+    pub(crate) fn not_flushed(&self, machine: &System, gather: Gather, ranges: &[Range], held: Vec<QuarantineId>) {
+        let mut unconfirmed = self.unconfirmed.lock();
+        unconfirmed.unconfirmed(gather, ranges, None);
+        for held in held {
+            unconfirmed.unconfirmed(Gather::new(), &[], Some(held));
+        }
+        drop(unconfirmed);
+        retry_later(machine);
     }
 }
 

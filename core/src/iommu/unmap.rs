@@ -222,7 +222,7 @@ impl Domain {
 
     /// Flushes `gather` and all that earlier flushes did not confirm, and waits. On an error the gather is returned, with the
     /// unconfirmed ranges.
-    pub(super) fn flush(
+    pub(crate) fn flush(
         self: &Arc<Self>,
         machine: &System,
         gather: Gather,
@@ -310,7 +310,7 @@ impl Domain {
     }
 
     /// Name of this domain as a back-end, for the checker.
-    pub(super) fn backend_name(&self) -> Arc<str> {
+    pub(crate) fn backend_name(&self) -> Arc<str> {
         format!("iommu {}", self.label()).into()
     }
 

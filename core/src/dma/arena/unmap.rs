@@ -13,10 +13,11 @@ use super::waiting::Room;
 use crate::addr::DeviceAddr;
 use crate::dma::backend::Backend;
 use crate::dma::check::Op;
+use crate::dma::flush_queue::Addresses;
 use crate::dma::pin::{PagePins, PinState, Unreachable};
 use crate::dma::{DmaBuffer, DmaContext, DmaError};
 use crate::event::{EventKind, Outcome};
-use crate::iommu::{Addresses, Domain, DomainKind, Gather, MapError, Range, UnmapError};
+use crate::iommu::{Domain, DomainKind, Gather, MapError, Range, UnmapError};
 use crate::lifecycle::Quiesced;
 use crate::promise::{CheckTally, Promise};
 

@@ -12,8 +12,9 @@ use super::shared::Shared;
 use super::slots::{BARE, NONE, Slots};
 use crate::addr::DeviceAddr;
 use crate::dma::check::Op;
+use crate::dma::flush_queue::{Addresses, Batch, BatchState, QUEUE_ENTRIES};
 use crate::dma::pin::PagePins;
-use crate::iommu::{Addresses, Batch, BatchState, Domain, Gather, IommuError, Lease, QUEUE_ENTRIES, Range, UnmapError};
+use crate::iommu::{Domain, Gather, IommuError, Lease, Range, UnmapError};
 
 /// Most ranges of device addresses that wait, or that no slot has: as many as one flush confirms. In tests few, so that they run out.
 pub(super) const SPARE: u32 = if cfg!(test) { 8 } else { QUEUE_ENTRIES as u32 };

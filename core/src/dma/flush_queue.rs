@@ -6,13 +6,12 @@ use alloc::vec::Vec;
 use core::sync::atomic::AtomicU64;
 use core::time::Duration;
 
-use super::unconfirmed::Range;
-use super::unmap::retry_later;
-use super::{Domain, DomainKind, Gather, IommuError};
-use crate::dma::check::Op;
-use crate::dma::{DmaMemory, PagePins, PinOwner, QueuedPages, release_all};
+use super::check::Op;
+use super::pin::{PinOwner, QueuedPages};
+use super::{DmaMemory, PagePins, release_all};
 use crate::env::Instant;
 use crate::instrument::FaultPoint;
+use crate::iommu::{Domain, DomainKind, Gather, IommuError, Range};
 use crate::sync::atomic::{AtomicU8, Ordering};
 use crate::system::System;
 
@@ -22,25 +21,25 @@ pub(crate) const QUEUE_ENTRIES: usize = 256;
 pub(crate) const QUEUE_TIME: Duration = Duration::from_millis(10);
 
 /// Queued unmaps of one domain.
-pub(super) struct Queue {
-    pub(super) gather: Gather,
+pub(crate) struct FlushQueue {
+    gather: Gather,
     /// Device addresses that are free once they are flushed.
-    pub(super) ranges: Vec<Range>,
+    ranges: Vec<Range>,
     /// Device addresses that whoever unmapped them keeps, on a machine that [tracks mappings](System::tracks_mappings).
-    pub(super) kept: Vec<Range>,
+    kept: Vec<Range>,
     /// Pins of the unmapped memory.
-    pub(super) pins: PagePins,
+    pins: PagePins,
     /// Memory that arenas have unmapped, by its owner.
-    pub(super) pages: Vec<QueuedPages>,
-    pub(super) batch: Arc<Batch>,
-    pub(super) unmaps: usize,
+    pages: Vec<QueuedPages>,
+    batch: Arc<Batch>,
+    unmaps: usize,
     oldest: Instant,
 }
 
 /// What is confirmed by one flush of a queue, for those who keep its device addresses.
 pub(crate) struct Batch {
     /// Its number, of all queues of the program, from 1 on.
-    pub(super) number: u64,
+    number: u64,
     state: AtomicU8,
 }
 
@@ -66,7 +65,7 @@ impl Batch {
         }
     }
 
-    pub(super) fn end(&self, confirmed: bool) {
+    fn end(&self, confirmed: bool) {
         self.state.store(if confirmed { 1 } else { 2 }, Ordering::Release);
     }
 }
@@ -74,8 +73,8 @@ impl Batch {
 /// Numbers of queues, from 1 on.
 static BATCHES: AtomicU64 = AtomicU64::new(1);
 
-impl Queue {
-    pub(super) fn new(now: Instant) -> Self {
+impl FlushQueue {
+    fn new(now: Instant) -> Self {
         let number = BATCHES.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
         Self {
             gather: Gather::new(),
@@ -89,7 +88,7 @@ impl Queue {
         }
     }
 
-    pub(super) fn add(&mut self, range: Range, gather: Gather, pins: PagePins) {
+    fn add(&mut self, range: Range, gather: Gather, pins: PagePins) {
         self.gather.absorb(gather);
         self.ranges.push(range);
         for pin in pins {
@@ -100,7 +99,7 @@ impl Queue {
 
     /// The pages of `by`.
     #[inline]
-    pub(super) fn pages_of(&mut self, by: &Arc<PinOwner>) -> &mut QueuedPages {
+    fn pages_of(&mut self, by: &Arc<PinOwner>) -> &mut QueuedPages {
         // Usually all is one owner's.
         let at = match &self.pages[..] {
             [first, ..] if first.is_of(by) => 0,
@@ -117,12 +116,17 @@ impl Queue {
         })
     }
 
+    /// True when some of `range` waits for the flush.
+    pub(crate) fn has_any_of(&self, range: Range) -> bool {
+        self.ranges.iter().chain(&self.kept).any(|r| r.overlaps(range))
+    }
+
     #[inline]
-    pub(super) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.unmaps >= QUEUE_ENTRIES
     }
 
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    fn is_due(&self, now: Instant) -> bool {
         self.is_full() || now.since(self.oldest) >= QUEUE_TIME
     }
 }
@@ -190,7 +194,7 @@ impl Domain {
             let mut queue = self.queue.lock();
             let begun = queue.is_none();
             if begun {
-                *queue = Some(Queue::new(now));
+                *queue = Some(FlushQueue::new(now));
                 self.queue_due.store((now + QUEUE_TIME).0, Ordering::Relaxed);
             }
             begun
@@ -226,7 +230,7 @@ impl Domain {
     /// Flushes the queue, and frees its pages and device addresses. Without confirmation the pages go to quarantine and
     /// the addresses stay reserved until a later flush is confirmed. True when something was confirmed.
     pub(crate) fn confirm_queue(self: &Arc<Self>, machine: &System) -> bool {
-        let Some(Queue { gather, ranges, kept, pins, pages, batch, .. }) = self.take_queue() else { return false };
+        let Some(FlushQueue { gather, ranges, kept, pins, pages, batch, .. }) = self.take_queue() else { return false };
         let confirmed = if machine.should_fail(None, FaultPoint::Invalidate) {
             Err((IommuError::Injected, gather))
         } else {
@@ -285,14 +289,8 @@ impl Domain {
                         machine.quarantine_table().hold_until_flushed(machine, &device, pins, why.clone(), self)
                     })
                     .collect();
-                let mut unconfirmed = self.unconfirmed.lock();
-                unconfirmed.unconfirmed(gather, &ranges, None);
-                for held in held {
-                    unconfirmed.unconfirmed(Gather::new(), &[], Some(held));
-                }
-                drop(unconfirmed);
+                self.not_flushed(machine, gather, &ranges, held);
                 batch.end(false);
-                retry_later(machine);
                 false
             }
         }
@@ -309,7 +307,7 @@ impl Domain {
         self.free_iova(range);
     }
 
-    fn take_queue(&self) -> Option<Queue> {
+    fn take_queue(&self) -> Option<FlushQueue> {
         let mut queue = self.queue.lock();
         self.queue_due.store(u64::MAX, Ordering::Relaxed);
         queue.take()
