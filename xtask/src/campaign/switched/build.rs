@@ -15,10 +15,8 @@ use crate::patches::PROFILE;
 const ROUNDS: usize = 40;
 
 /// Errors that a mutant's own text has without a switch as well: types, names, traits.
-const PLAIN: [&str; 14] = [
-    "E0277", "E0282", "E0283", "E0308", "E0369", "E0368", "E0412", "E0425", "E0432", "E0433", "E0599", "E0600",
-    "E0614", "E0015",
-];
+const PLAIN: [&str; 12] =
+    ["E0277", "E0308", "E0369", "E0368", "E0412", "E0425", "E0432", "E0433", "E0599", "E0600", "E0614", "E0015"];
 
 /// A program of tests.
 #[derive(Clone)]
@@ -90,11 +88,8 @@ impl Switches {
             for span in primary.into_iter().chain(others) {
                 let Some((site, mutant)) = self.owner(span, arms)? else { continue };
                 match mutant {
-                    Some(mutant) => {
-                        let plain = message["code"]["code"].as_str().is_some_and(|code| PLAIN.contains(&code));
-                        mutants.insert((mutant, plain));
-                    }
-                    None => _ = sites.insert(site),
+                    Some(mutant) if is_plain(message) => _ = mutants.insert(mutant),
+                    _ => _ = sites.insert(site),
                 }
                 break;
             }
@@ -104,20 +99,14 @@ impl Switches {
             for place in switched {
                 if sites.contains(&place.all.start) {
                     place.level += 1;
-                    if place.level > 1 {
+                    if place.level > place.site.kind.last_level() {
                         self.aside.extend(place.mutants.drain(..).map(|(n, _)| n));
                     }
                 }
-                place.mutants.retain(|(n, _)| {
-                    let unviable = mutants.contains(&(*n, true));
-                    let aside = mutants.contains(&(*n, false)) && !unviable;
-                    if unviable {
-                        self.unviable.push(*n);
-                    } else if aside {
-                        self.aside.push(*n);
-                    }
-                    !unviable && !aside
-                });
+                let (unviable, others) = place.mutants.drain(..).partition(|(n, _)| mutants.contains(n));
+                place.mutants = others;
+                let unviable: Vec<(usize, _)> = unviable;
+                self.unviable.extend(unviable.into_iter().map(|(n, _)| n));
             }
         }
         Ok(count)
@@ -138,6 +127,14 @@ impl Switches {
         let text = fs::read_to_string(&path).map_err(|e| Trouble::Broken(format!("{}: {e}", path.display())))?;
         let at = at as usize;
         Ok(if arms { render::first_arm(&text[at..]).map(|site| (site, None)) } else { render::owner(&text, at) })
+    }
+}
+
+/// True when a mutant would have this error without a switch as well.
+fn is_plain(message: &Value) -> bool {
+    match message["code"]["code"].as_str() {
+        Some(code) => PLAIN.contains(&code),
+        None => message["message"].as_str().is_some_and(|text| text.starts_with("cannot find macro")),
     }
 }
 

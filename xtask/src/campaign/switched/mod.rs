@@ -55,30 +55,11 @@ impl Switches {
     fn put_into(&mut self, file: &str, list: &[&Mutant]) -> Outcome {
         let broken = |why: String| Trouble::Broken(format!("{file}: {why}"));
         let text = fs::read_to_string(self.scratch.tree().join(file)).map_err(|e| broken(e.to_string()))?;
-        let (sites, keys) = sites::find(&syn::parse_file(&text).map_err(|e| broken(e.to_string()))?);
-        let mut places: BTreeMap<usize, Vec<&Mutant>> = BTreeMap::new();
-        let mut aside = Vec::new();
-        for mutant in list {
-            match keys.get(&(mutant.genre.as_str(), mutant.at.0, mutant.at.1)) {
-                Some(site) => places.entry(*site).or_default().push(mutant),
-                None => aside.push(*mutant),
-            }
-        }
-        let mut switched = Vec::new();
-        for (site, list) in places {
-            let first = self.mutants.len();
-            let change = |m: &Mutant| {
-                if m.genre == "MatchArm" { Change::DeleteArm } else { Change::To(m.replacement.clone()) }
-            };
-            let mutants = list.iter().enumerate().map(|(at, mutant)| (first + at, change(mutant))).collect();
-            self.mutants.extend(list.into_iter().cloned());
-            let site = sites[site].clone();
-            switched.push(Switched { site, mutants, all: first..self.mutants.len(), level: 0 });
-        }
-        for mutant in aside {
-            self.aside.push(self.mutants.len());
-            self.mutants.push(mutant.clone());
-        }
+        let first = self.mutants.len();
+        let (switched, mutants) = switch(&text, list, first).map_err(|e| broken(e.to_string()))?;
+        let end = switched.last().map_or(first, |last| last.all.end);
+        self.mutants.extend(mutants.into_iter().cloned());
+        self.aside.extend(end..self.mutants.len());
         self.files.insert(file.to_owned(), (text, switched));
         Ok(())
     }
@@ -111,6 +92,33 @@ impl Switches {
     }
 }
 
+/// The places of the mutants of one file, with numbers from `first` on, and all mutants in the order of their numbers: last those
+/// that have no place.
+fn switch<'m>(text: &str, list: &[&'m Mutant], first: usize) -> Result<(Vec<Switched>, Vec<&'m Mutant>), syn::Error> {
+    let (sites, keys) = sites::find(&syn::parse_file(text)?);
+    let mut places: BTreeMap<usize, Vec<&Mutant>> = BTreeMap::new();
+    let mut aside = Vec::new();
+    for mutant in list {
+        match keys.get(&(mutant.genre.as_str(), mutant.at.0, mutant.at.1)) {
+            Some(site) => places.entry(*site).or_default().push(mutant),
+            None => aside.push(*mutant),
+        }
+    }
+    let (mut switched, mut mutants) = (Vec::new(), Vec::new());
+    for (site, list) in places {
+        let first = first + mutants.len();
+        let change = |m: &Mutant| {
+            if m.genre == "MatchArm" { Change::DeleteArm } else { Change::To(m.replacement.clone()) }
+        };
+        let numbered = list.iter().enumerate().map(|(at, mutant)| (first + at, change(mutant))).collect();
+        let all = first..first + list.len();
+        switched.push(Switched { site: sites[site].clone(), mutants: numbered, all, level: 0 });
+        mutants.extend(list);
+    }
+    mutants.extend(aside);
+    Ok((switched, mutants))
+}
+
 /// Writes a file, unless it has that text: its time would let it be built anew.
 fn write(path: &Path, text: &str) -> Outcome {
     if fs::read_to_string(path).is_ok_and(|there| there == text) {
@@ -120,4 +128,114 @@ fn write(path: &Path, text: &str) -> Outcome {
     fs::create_dir_all(parent)
         .and_then(|()| fs::write(path, text))
         .map_err(|e| Trouble::Broken(format!("{}: {e}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::tool::output;
+
+    const PROGRAM: &str = "\
+fn sum(a: u32, b: u32) -> u32 {
+    a + b * 2
+}
+fn both(a: bool, b: &mut u32) -> bool {
+    a && { *b += 1; *b > 1 }
+}
+fn pick(n: u32) -> u32 {
+    match n {
+        1 if n < 5 => 10,
+        2 => 20,
+        _ => 30,
+    }
+}
+const THREE: u32 = sum(1, 1);
+fn main() {
+    let mut n = 1;
+    let both = (both(false, &mut n), n, !both(true, &mut n), n);
+    println!(\"{} {both:?} {} {} {THREE}\", sum(1, 2), pick(1), pick(2));
+}
+";
+
+    fn mutants() -> Vec<Mutant> {
+        let list = [
+            ("FnValue", (2, 5), "7"),
+            ("BinaryOperator", (2, 7), "-"),
+            ("BinaryOperator", (2, 7), "*"),
+            ("BinaryOperator", (2, 11), "+"),
+            ("BinaryOperator", (5, 7), "||"),
+            ("BinaryOperator", (5, 15), "*="),
+            ("BinaryOperator", (5, 24), "<"),
+            ("BinaryOperator", (5, 24), ">="),
+            ("MatchArmGuard", (9, 14), "false"),
+            ("BinaryOperator", (9, 16), ">"),
+            ("MatchArm", (10, 9), ""),
+            ("UnaryOperator", (17, 41), ""),
+            ("BinaryOperator", (14, 3), "+"),
+        ];
+        let mutant = |(genre, at, replacement): (&str, _, &str)| {
+            let mut mutant = crate::campaign::mutant::tests::mutant("main.rs", 1);
+            (mutant.genre, mutant.at, mutant.replacement) = (genre.into(), at, replacement.into());
+            mutant
+        };
+        list.map(mutant).into()
+    }
+
+    /// What the program prints with each mutant that has a switch, by its kind, place and replacement.
+    #[test]
+    fn a_switched_mutant_does_what_the_mutant_does() {
+        let program = PROGRAM.replace("fn sum", "const fn sum");
+        let all = mutants();
+        let (mut switched, order) = switch(&program, &all.iter().collect::<Vec<_>>(), 0).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let rustc = |words: &[&str]| {
+            let mut rustc = Command::new("rustc");
+            rustc.args(["--edition=2024", "--cap-lints=allow", "-L", "."]).args(words).current_dir(&folder);
+            output(rustc.env("RUSTC_BOOTSTRAP", CRATE)).unwrap();
+        };
+        fs::write(folder.path().join("switch.rs"), SWITCH).unwrap();
+        fs::write(folder.path().join("main.rs"), render::render(&program, &mut switched)).unwrap();
+        rustc(&["--crate-type=rlib", "--crate-name", CRATE, "switch.rs"]);
+        rustc(&["--extern", CRATE, "main.rs"]);
+        let run = |n: String| output(Command::new(folder.path().join("main")).env("MUTANT_ON", n)).unwrap();
+        assert_eq!(run(String::from("99")), "5 (false, 1, false, 2) 10 20 3\n");
+        let expected = [
+            (((2, 5), "7"), "7 (false, 1, false, 2) 10 20 3\n"),
+            (((2, 7), "*"), "4 (false, 1, false, 2) 10 20 3\n"),
+            (((2, 11), "+"), "5 (false, 1, false, 2) 10 20 3\n"),
+            (((5, 7), "||"), "5 (true, 2, false, 2) 10 20 3\n"),
+            (((5, 15), "*="), "5 (false, 1, true, 1) 10 20 3\n"),
+            (((5, 24), "<"), "5 (false, 1, true, 2) 10 20 3\n"),
+            (((5, 24), ">="), "5 (false, 1, false, 2) 10 20 3\n"),
+            (((9, 14), "false"), "5 (false, 1, false, 2) 30 20 3\n"),
+            (((9, 16), ">"), "5 (false, 1, false, 2) 30 20 3\n"),
+            (((10, 9), ""), "5 (false, 1, false, 2) 10 30 3\n"),
+            (((17, 41), ""), "5 (false, 1, true, 2) 10 20 3\n"),
+        ];
+        for ((at, replacement), said) in expected {
+            let n = order.iter().position(|m| m.at == at && m.replacement == replacement).unwrap();
+            assert_eq!(run(n.to_string()), said, "{at:?} {replacement}");
+        }
+    }
+
+    #[test]
+    fn an_error_is_led_back_to_the_mutant_or_the_place_that_it_is_about() {
+        let all = mutants();
+        let (mut switched, order) = switch(PROGRAM, &all.iter().collect::<Vec<_>>(), 100).unwrap();
+        assert_eq!(order.last().unwrap().at, (14, 3), "what has no place is last");
+        assert_eq!(switched.iter().map(|place| place.mutants.len()).sum::<usize>(), order.len() - 1);
+        let text = render::render(PROGRAM, &mut switched);
+        let number = |at, replacement: &str| {
+            100 + order.iter().position(|m| m.at == at && m.replacement == replacement).unwrap()
+        };
+        let owner = |what: &str| render::owner(&text, text.find(what).unwrap() + what.len() - 1);
+        let product = number((2, 11), "+");
+        assert_eq!(owner("return 7"), Some((number((2, 5), "7"), Some(number((2, 5), "7")))));
+        assert_eq!(owner("left_ + right_/"), Some((product, Some(product))));
+        assert_eq!(owner("const THREE"), None);
+        let arm = render::first_arm(&text[text.find("match n").unwrap()..]).unwrap();
+        assert_eq!(order[arm - 100].at.0, 9);
+    }
 }

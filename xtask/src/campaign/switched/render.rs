@@ -77,6 +77,13 @@ impl Writer<'_> {
                 let choice = choice(switched, operator, |op| format!("*left_ {op} *right_"));
                 format!("(match (&({left}), &({right})) {{ (left_, right_) => {choice} }})")
             }
+            // With each operand in each form: so the compiler sees its type.
+            Kind::Compare(left, right) | Kind::Arithmetic(left, right)
+                if switched.level == switched.site.kind.last_level() =>
+            {
+                let (left, right) = (self.part(left.clone()), self.part(right.clone()));
+                format!("({})", choice(switched, operator, |op| format!("{left} {op} {right}")))
+            }
             Kind::Compare(left, right) | Kind::Arithmetic(left, right) => {
                 let (left, right) = (self.part(left.clone()), self.part(right.clone()));
                 let choice = choice(switched, operator, |op| format!("left_ {op} right_"));

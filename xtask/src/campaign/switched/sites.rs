@@ -35,6 +35,17 @@ pub(super) enum Kind {
     Arm(Option<Range<usize>>),
 }
 
+impl Kind {
+    /// Number of further forms in which it can be written, for the case that one does not compile.
+    pub(super) fn last_level(&self) -> usize {
+        match self {
+            Self::Compare(..) => 2,
+            Self::Arithmetic(..) => 1,
+            _ => 0,
+        }
+    }
+}
+
 /// Finds all places in a file. None in constants, which no switch can reach at run time, and none where the types forbid it:
 /// `impl Trait` is one type, and a chain of `let` is no expression.
 pub(super) fn find(file: &syn::File) -> (Vec<Site>, BTreeMap<Key, usize>) {
