@@ -476,3 +476,6 @@ mod tests {
         assert_eq!(g.missing_count(NodeId(0)), 1);
     }
 }
+
+#[cfg(test)]
+mod random_tests;

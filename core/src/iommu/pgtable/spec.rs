@@ -95,3 +95,18 @@ pub const fn tcr_ips(output_bits: u32) -> u8 {
         _ => 5,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The manual's table: the smallest size that holds so many bits.
+    #[test]
+    fn the_size_of_output_addresses_is_the_next_one_of_the_manual() {
+        for bits in 1..=48 {
+            let sizes = [32, 36, 40, 42, 44, 48];
+            let expected = sizes.iter().position(|size| bits <= *size);
+            assert_eq!(Some(usize::from(tcr_ips(bits))), expected, "{bits}");
+        }
+    }
+}
