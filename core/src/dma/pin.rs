@@ -83,7 +83,8 @@ struct PinEntry {
 #[derive(Default)]
 struct Pins {
     next: u64,
-    list: Vec<PinEntry>,
+    /// Usually one at most, which needs no allocation.
+    list: SmallVec<[PinEntry; 1]>,
     /// Owner of the pin by [`QueuedPages`] that is or was the latest; it has the next one, too, as a rule.
     batch_owner: Option<Arc<PinOwner>>,
 }

@@ -148,11 +148,11 @@ impl Machine {
         let machine = Arc::new_cyclic(|me: &Weak<Self>| {
             // The parts that each mapping looks up come first: the list is searched in order.
             let parts = Parts::default()
+                .with::<IrqTable>()
                 .with::<Quarantine>()
                 .with::<DmaState>()
                 .with::<Timers>()
                 .with::<WorkQueue>()
-                .with::<IrqTable>()
                 .with::<Supplies>()
                 .with::<Faults>()
                 .and(Iommus::new(Arc::clone(&claims)));

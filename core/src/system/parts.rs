@@ -2,13 +2,13 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::any::{Any, type_name};
+use core::any::{Any, TypeId, type_name};
 
 /// The tables of a machine: one of each type, for as long as the machine lives.
 ///
 /// The module of a table adds an accessor to [`System`](super::System) and is the only one that names its type.
 #[derive(Default)]
-pub(crate) struct Parts(Vec<Box<dyn Any + Send + Sync>>);
+pub(crate) struct Parts(Vec<(TypeId, Box<dyn Any + Send + Sync>)>);
 
 impl Parts {
     /// Adds the table of type `T`. Lookups are linear, so the most used tables come first.
@@ -18,7 +18,7 @@ impl Parts {
 
     /// Adds `part`.
     pub(crate) fn and<T: Any + Send + Sync>(mut self, part: T) -> Self {
-        self.0.push(Box::new(part));
+        self.0.push((TypeId::of::<T>(), Box::new(part)));
         self
     }
 
@@ -27,10 +27,15 @@ impl Parts {
     /// # Panics
     ///
     /// If the machine was created without one: a bug of the core, not of its users.
+    #[inline]
     pub(super) fn get<T: Any>(&self) -> &T {
-        match self.0.iter().find_map(|part| part.downcast_ref()) {
-            Some(part) => part,
-            None => panic!("a machine without {}", type_name::<T>()),
-        }
+        // By the type that is recorded beside each: asking a table for its own is a call.
+        let found = self.0.iter().find(|(id, _)| *id == TypeId::of::<T>()).and_then(|(_, part)| part.downcast_ref());
+        found.unwrap_or_else(|| absent(type_name::<T>()))
     }
+}
+
+#[cold]
+fn absent(table: &str) -> ! {
+    panic!("a machine without {table}")
 }
