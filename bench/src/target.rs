@@ -19,7 +19,7 @@ use bindery::iommu::pgtable::{BLOCK_SIZES, Config, Lpae64, PageTable, TablePages
 use bindery::iommu::{
     DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, Lease, MapError, Prot, StreamId, Translation,
 };
-use bindery::mem::{BuddyAllocator, OutOfMemory, PageAllocator, PageRequest, PageRun};
+use bindery::mem::{AllocError, BuddyAllocator, PageAllocator, PageRequest, PageRun};
 
 /// First byte of RAM: above 4 GiB, where most of a large machine's is.
 const RAM: PhysAddr = PhysAddr(0x1_0000_0000);
@@ -126,7 +126,7 @@ struct TableRam {
 }
 
 impl TablePages for TableRam {
-    fn take(&self) -> Result<PageRun, OutOfMemory> {
+    fn take(&self) -> Result<PageRun, AllocError> {
         PageRun::alloc(&self.frames, &PageRequest::new(1))
     }
 }

@@ -11,7 +11,7 @@ use bindery::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
 use bindery::env::{Io, Width};
 use bindery::iommu::pgtable::{BLOCK_SIZES, Config, PageTable, TablePages, VtdSecondStage};
 use bindery::iommu::{Gather, Prot};
-use bindery::mem::{OutOfMemory, PageAllocator, PageRequest, PageRun, PhysMemory};
+use bindery::mem::{AllocError, PageAllocator, PageRequest, PageRun, PhysMemory};
 use bindery_qtest::{Machine as Qemu, Options, QemuEnv};
 use common::{Bench, Target};
 
@@ -35,7 +35,7 @@ const RW: Prot = Prot::READ.union(Prot::WRITE);
 struct Frames(Arc<dyn PageAllocator>);
 
 impl TablePages for Frames {
-    fn take(&self) -> Result<PageRun, OutOfMemory> {
+    fn take(&self) -> Result<PageRun, AllocError> {
         PageRun::alloc(&self.0, &PageRequest::new(1))
     }
 }

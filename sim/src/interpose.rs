@@ -7,7 +7,8 @@ use std::sync::{Arc, Weak};
 use bindery::addr::PhysAddr;
 use bindery::device::DeviceDesc;
 use bindery::env::{
-    Env, EnvError, EventToken, Instant, Io, IrqControl, IrqLine, IrqSink, Job, Memory, Vector, VectorRequest,
+    Env, EnvError, EventToken, Instant, Io, IrqControl, IrqLine, IrqSink, Job, Memory, PageSource, Vector,
+    VectorRequest,
 };
 use bindery::event::Event;
 use bindery::iommu::Iommu;
@@ -92,6 +93,10 @@ impl<T: Interpose> Env for Interposed<T> {
 
     fn memory(&self) -> Arc<dyn Memory> {
         self.0.inner().memory()
+    }
+
+    fn page_source(&self) -> Option<Arc<dyn PageSource>> {
+        self.0.inner().page_source()
     }
 
     fn map_io(&self, base: PhysAddr, len: u64) -> Result<Arc<dyn Io>, EnvError> {

@@ -12,14 +12,14 @@ impl System {
     /// ```
     /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/example.rs")); }
     /// use bindery::addr::PhysAddr;
-    /// use bindery::mem::{OwnedPages, RunFault};
+    /// use bindery::mem::{OwnedPages, RamUse, RunFault};
     ///
     /// # let machine = example::machine();
     /// // SAFETY: of a page cache, say, which has taken the page out of use until it is given back.
     /// let pages = unsafe { OwnedPages::new("page cache", PhysAddr(0x4000_0000), 1, |page| drop(page)) };
     /// // Here the core's own allocator has this page, so it cannot be the page cache's:
     /// let refused = machine.adopt(pages).unwrap_err();
-    /// assert_eq!(refused.error.fault, RunFault::Managed("frames"));
+    /// assert_eq!(refused.error.fault, RunFault::Managed(RamUse::Frames));
     /// ```
     ///
     /// # Errors

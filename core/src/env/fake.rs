@@ -8,7 +8,9 @@ use alloc::sync::{Arc, Weak};
 
 #[cfg(not(loom))]
 use super::Job;
-use super::{Env, EnvError, EventToken, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, Memory, RamUse, Width};
+use super::{
+    Env, EnvError, EventToken, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, Memory, PageSource, RamUse, Width,
+};
 use crate::addr::PhysAddr;
 use crate::event::Event;
 #[cfg(not(loom))]
@@ -41,6 +43,8 @@ impl Io for FakeRegs {
 /// Fake target. Tests read and set its public fields.
 pub(crate) struct FakeEnv {
     memory: Arc<dyn Memory>,
+    /// Allocator of page frames that the target brings.
+    source: Option<Arc<dyn PageSource>>,
     pub(crate) regs: Arc<FakeRegs>,
     pub(crate) events: Mutex<Vec<Event>>,
     /// Number of the call of `should_fail` that fails, counted from 0 along `calls`.
@@ -75,6 +79,11 @@ impl FakeEnv {
 
     pub(crate) fn with_memory(memory: Arc<dyn Memory>) -> Arc<Self> {
         Arc::new(Self::of(memory, true))
+    }
+
+    /// Target that brings `source` for its page frames.
+    pub(crate) fn with_source(memory: Arc<dyn Memory>, source: Arc<dyn PageSource>) -> Arc<Self> {
+        Arc::new(Self { source: Some(source), ..Self::of(memory, true) })
     }
 
     /// Machine on this target, with this target as its instrument.
@@ -129,6 +138,7 @@ impl FakeEnv {
     fn of(memory: Arc<dyn Memory>, tracing_enabled: bool) -> Self {
         Self {
             memory,
+            source: None,
             regs: Arc::new(FakeRegs(Mutex::new([0; 16]))),
             events: Mutex::default(),
             fail_at: Mutex::default(),
@@ -153,6 +163,10 @@ impl FakeEnv {
 impl Env for FakeEnv {
     fn memory(&self) -> Arc<dyn Memory> {
         Arc::clone(&self.memory)
+    }
+
+    fn page_source(&self) -> Option<Arc<dyn PageSource>> {
+        self.source.clone()
     }
 
     fn map_io(&self, _: PhysAddr, _: u64) -> Result<Arc<dyn Io>, EnvError> {

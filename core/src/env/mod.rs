@@ -10,7 +10,7 @@ mod irq;
 mod vectors;
 
 pub use crate::description::{IrqLine, Trigger};
-pub use crate::mem::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
+pub use crate::mem::{Barrier, CacheOp, Caching, Memory, PageSource, RamRange, RamUse};
 pub use crate::sync::{EventToken, Job};
 pub use crate::time::Instant;
 pub use io::{Io, IoError, Width};
@@ -54,6 +54,12 @@ pub enum EnvError {
 pub trait Env: Send + Sync {
     /// The RAM of this machine. The same object every time.
     fn memory(&self) -> Arc<dyn Memory>;
+
+    /// The target's own allocator of page frames. The default has none: the core manages the ranges of [`RamUse::Frames`] itself. Asked
+    /// once, when the machine is created.
+    fn page_source(&self) -> Option<Arc<dyn PageSource>> {
+        None
+    }
 
     /// Maps the device registers at `base`, `len` bytes.
     ///

@@ -3,7 +3,7 @@
 use super::ResourceError;
 use crate::addr::{DeviceAddr, PhysAddr};
 use crate::instrument::FaultPoint;
-use crate::mem::OutOfMemory;
+use crate::mem::{AllocError, BadRun, OutOfMemory, RunFault};
 use crate::translation::MapError;
 
 /// Error of an allocation or a free. The space is unchanged.
@@ -33,6 +33,18 @@ pub enum DmaError {
     /// Out of pages.
     #[error(transparent)]
     Memory(#[from] OutOfMemory),
+    /// The target's allocator gave pages that it must not give; none of them is used. [`BadRun`](crate::mem::BadRun) has the words.
+    #[error("{}", BadRun { owner, base: *base, pages: u64::from(*pages), fault: *fault })]
+    BadPages {
+        /// Name of the allocator.
+        owner: &'static str,
+        /// First byte given.
+        base: PhysAddr,
+        /// Pages asked for.
+        pages: u32,
+        /// What is wrong with them.
+        fault: RunFault,
+    },
     /// Out of device addresses.
     #[error(transparent)]
     Iova(IovaError),
@@ -137,6 +149,17 @@ impl DmaError {
             self,
             Self::Memory(_) | Self::Iova(_) | Self::Map(MapError::OutOfMemory) | Self::BounceFull(_) | Self::Held(_)
         )
+    }
+}
+
+impl From<AllocError> for DmaError {
+    fn from(e: AllocError) -> Self {
+        match e {
+            AllocError::OutOfMemory(e) => Self::Memory(e),
+            AllocError::BadRun(BadRun { owner, base, pages, fault }) => {
+                Self::BadPages { owner, base, pages: u32::try_from(pages).unwrap_or(u32::MAX), fault }
+            }
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use core::fmt;
 
 use super::access;
 use super::buddy::{Buddy, Request};
-use super::{ForeignPages, FreedRun, OutOfMemory, PageAllocator, PageRequest};
+use super::{AllocError, ForeignPages, FreedRun, OutOfMemory, PageAllocator, PageRequest};
 use crate::addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr, pages};
 use crate::mem::{CacheOp, Memory, RamUse};
 use crate::sync::SpinLock;
@@ -79,6 +79,24 @@ impl BuddyAllocator {
         self.spans.lock().iter().map(|(first, end)| end - first).sum()
     }
 
+    /// Allocates a run with any contents. `None` when no free run meets the request, or the request is malformed.
+    pub(super) fn take_run(&self, request: &PageRequest) -> Option<PhysAddr> {
+        // The page that holds the limit is usable only when its last byte is within the limit.
+        let end = request.limit.0.checked_add(1).map_or(LAST_PAGE + 1, |end| end >> PAGE_SHIFT);
+        let last = end.checked_sub(1)?.min(LAST_PAGE);
+        if !request.align.is_power_of_two() {
+            return None;
+        }
+        let wanted = Request {
+            pages: request.pages,
+            align_order: request.align.trailing_zeros().saturating_sub(PAGE_SHIFT),
+            last,
+            prefer_from: if last >= ABOVE_4G { ABOVE_4G } else { 0 },
+            strict: false,
+        };
+        Some(PhysAddr(self.free.lock().alloc_any(wanted)? << PAGE_SHIFT))
+    }
+
     /// P12: zeroes pages, also for a device that does not snoop the CPU's caches.
     fn zero(&self, base: PhysAddr, len: u64) -> Result<(), access::NotRam> {
         access::zero_unowned(&*self.memory, base, len)?;
@@ -92,27 +110,14 @@ impl PageAllocator for BuddyAllocator {
         self.name
     }
 
-    fn alloc(&self, request: &PageRequest) -> Result<PhysAddr, OutOfMemory> {
+    fn alloc(&self, request: &PageRequest) -> Result<PhysAddr, AllocError> {
         let none =
             OutOfMemory { allocator: self.name, pages: request.pages, align: request.align, limit: request.limit };
-        // The page that holds the limit is usable only when its last byte is within the limit.
-        let end = request.limit.0.checked_add(1).map_or(LAST_PAGE + 1, |end| end >> PAGE_SHIFT);
-        let last = end.checked_sub(1).ok_or(none)?.min(LAST_PAGE);
-        if !request.align.is_power_of_two() {
-            return Err(none);
-        }
-        let wanted = Request {
-            pages: request.pages,
-            align_order: request.align.trailing_zeros().saturating_sub(PAGE_SHIFT),
-            last,
-            prefer_from: if last >= ABOVE_4G { ABOVE_4G } else { 0 },
-            strict: false,
-        };
-        let base = PhysAddr(self.free.lock().alloc_any(wanted).ok_or(none)? << PAGE_SHIFT);
+        let base = self.take_run(request).ok_or(none)?;
         if self.zero(base, request.pages * PAGE_SIZE).is_err() {
             // The env lists RAM that it has no window for. Such pages are unusable.
             self.free.lock().free(base.0 >> PAGE_SHIFT, request.pages);
-            return Err(none);
+            return Err(none.into());
         }
         Ok(base)
     }

@@ -3,6 +3,7 @@
 //! An allocation carries its allocator. An allocator refuses pages that it did not allocate, with an error, and never
 //! passes them on to another one: Linux's silent fall-back from CMA to the page allocator turned a wrong free into a
 //! crash (docs/teardown-models.md).
+//! A target may bring its own page frames ([`PageSource`]).
 //!
 //! Pages that somebody else owns are lent run by run ([`OwnedPages`]), and go back to their owner in the same way.
 
@@ -16,10 +17,12 @@ mod outside;
 mod owned;
 mod phys;
 mod run;
+mod source;
 
 pub use allocator::BuddyAllocator;
 pub use memory::{Barrier, CacheOp, Caching, Memory, RamRange, RamUse};
 pub use outside::{BadRun, RunFault};
 pub use owned::{NotAdopted, OwnedPages};
 pub use phys::PhysMemory;
-pub use run::{ForeignPages, FreedRun, OutOfMemory, PageAllocator, PageRequest, PageRun};
+pub use run::{AllocError, ForeignPages, FreedRun, OutOfMemory, PageAllocator, PageRequest, PageRun};
+pub use source::PageSource;

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use super::access::RamWindow;
-use super::{Caching, Memory, PageAllocator};
+use super::{Caching, Memory, PageAllocator, RamUse};
 use crate::addr::{PAGE_SHIFT, PAGE_SIZE, PhysAddr};
 use crate::sync::SpinLock;
 
@@ -33,8 +33,12 @@ pub enum RunFault {
     NotRam,
     /// The core has some of the pages already, by a run that begins here: they were named twice, and not given back between.
     Overlaps(PhysAddr),
-    /// The allocator of this name manages some of the pages: they have another owner.
-    Managed(&'static str),
+    /// The core's own allocator of this RAM manages some of the pages: they have another owner.
+    Managed(RamUse),
+    /// They end above the address that was the limit.
+    AboveLimit(PhysAddr),
+    /// They do not start on a multiple of so many bytes, as was asked for.
+    Unaligned(u64),
 }
 
 impl fmt::Display for BadRun {
@@ -46,7 +50,9 @@ impl fmt::Display for BadRun {
             RunFault::Misaligned => write!(f, "they do not start on a multiple of {PAGE_SIZE:#x}"),
             RunFault::NotRam => f.write_str("not RAM of this machine in one piece"),
             RunFault::Overlaps(at) => write!(f, "the core still has some of them, by the run at {at}; give none twice"),
-            RunFault::Managed(name) => write!(f, "the core's allocator \"{name}\" manages some of them"),
+            RunFault::Managed(ram) => write!(f, "the core's own allocator ({ram:?}) manages some of them"),
+            RunFault::AboveLimit(limit) => write!(f, "they end above {limit}, which was the limit"),
+            RunFault::Unaligned(align) => write!(f, "they do not start on a multiple of {align:#x}, as was asked for"),
         }
     }
 }
@@ -66,7 +72,7 @@ impl OutsideRuns {
     pub(super) fn add<'a>(
         &self,
         memory: &Arc<dyn Memory>,
-        managers: impl IntoIterator<Item = &'a dyn PageAllocator>,
+        managers: impl IntoIterator<Item = (RamUse, &'a dyn PageAllocator)>,
         owner: &'static str,
         base: PhysAddr,
         pages: u64,
@@ -82,8 +88,8 @@ impl OutsideRuns {
         let Ok(window) = RamWindow::new(memory, base, len, Caching::Cached) else {
             return refused(RunFault::NotRam);
         };
-        if let Some(manager) = managers.into_iter().find(|m| m.manages(base, pages)) {
-            return refused(RunFault::Managed(manager.name()));
+        if let Some((ram, _)) = managers.into_iter().find(|(_, manager)| manager.manages(base, pages)) {
+            return refused(RunFault::Managed(ram));
         }
         let mut runs = self.runs.lock();
         // Runs do not overlap, so the last one that begins before the end ends last, too.

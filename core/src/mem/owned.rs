@@ -9,7 +9,9 @@ use core::fmt;
 
 use super::access::RamWindow;
 use super::outside::OutsideRuns;
-use super::{BadRun, ForeignPages, FreedRun, OutOfMemory, PageAllocator, PageRequest, PageRun, PhysMemory, RunFault};
+use super::{
+    AllocError, BadRun, ForeignPages, FreedRun, OutOfMemory, PageAllocator, PageRequest, PageRun, PhysMemory, RunFault,
+};
 use crate::addr::PhysAddr;
 use crate::sync::SpinLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
@@ -102,9 +104,9 @@ impl PageAllocator for Lent {
         self.owner
     }
 
-    fn alloc(&self, request: &PageRequest) -> Result<PhysAddr, OutOfMemory> {
+    fn alloc(&self, request: &PageRequest) -> Result<PhysAddr, AllocError> {
         let PageRequest { pages, align, limit } = *request;
-        Err(OutOfMemory { allocator: self.owner, pages, align, limit })
+        Err(OutOfMemory { allocator: self.owner, pages, align, limit }.into())
     }
 
     fn free(&self, run: FreedRun) -> Result<(), ForeignPages> {
@@ -131,7 +133,7 @@ impl PhysMemory {
     /// Takes over pages that their owner lends. Returns them with the window of all of them.
     pub(crate) fn adopt(&self, mut pages: OwnedPages) -> Result<(PageRun, RamWindow), NotAdopted> {
         let (owner, base, count) = (pages.owner, pages.base, pages.pages);
-        let managers = [Some(self.frames()), self.cma()].into_iter().flatten().map(|m| &**m);
+        let managers = self.managers();
         let window = match self.outside().add(self.memory(), managers, owner, base, count) {
             Ok(window) => window,
             Err(error) => {

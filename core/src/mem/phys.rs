@@ -4,7 +4,15 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use super::outside::OutsideRuns;
-use super::{BuddyAllocator, Memory, PageAllocator, RamUse};
+use super::source::SourcedFrames;
+use super::{BuddyAllocator, Memory, PageAllocator, PageSource, RamUse};
+
+/// All but the page frames.
+struct Parts {
+    memory: Arc<dyn Memory>,
+    cma: Option<Arc<dyn PageAllocator>>,
+    outside: Arc<OutsideRuns>,
+}
 
 /// The RAM of one machine, with its allocators.
 #[derive(Clone)]
@@ -18,11 +26,31 @@ pub struct PhysMemory {
 impl PhysMemory {
     /// Creates the allocators over the ranges of `memory`.
     pub fn new(memory: Arc<dyn Memory>) -> Self {
-        let frames: Arc<dyn PageAllocator> =
-            Arc::new(BuddyAllocator::new("frames", Arc::clone(&memory), RamUse::Frames));
+        let frames = BuddyAllocator::new("frames", Arc::clone(&memory), RamUse::Frames);
+        Self::of(memory, |_| Arc::new(frames))
+    }
+
+    /// As [`new`](Self::new), with the page frames of `source`.
+    pub fn with_source(memory: Arc<dyn Memory>, source: Arc<dyn PageSource>) -> Self {
+        Self::of(memory, |phys| {
+            let (memory, cma, outside) = (Arc::clone(&phys.memory), phys.cma.clone(), Arc::clone(&phys.outside));
+            Arc::new(SourcedFrames::new(source, memory, cma, outside))
+        })
+    }
+
+    fn of(memory: Arc<dyn Memory>, frames: impl FnOnce(&Parts) -> Arc<dyn PageAllocator>) -> Self {
         let cma = BuddyAllocator::new("cma", Arc::clone(&memory), RamUse::Contiguous);
         let cma = (cma.total() != 0).then(|| Arc::new(cma) as Arc<dyn PageAllocator>);
-        Self { memory, frames, cma, outside: Arc::default() }
+        let parts = Parts { memory, cma, outside: Arc::default() };
+        let frames = frames(&parts);
+        let Parts { memory, cma, outside } = parts;
+        Self { memory, frames, cma, outside }
+    }
+
+    /// The core's own allocators, with the RAM that they manage.
+    pub(super) fn managers(&self) -> impl Iterator<Item = (RamUse, &dyn PageAllocator)> {
+        let cma = self.cma.as_deref().map(|cma| (RamUse::Contiguous, cma));
+        [(RamUse::Frames, &*self.frames)].into_iter().chain(cma)
     }
 
     /// The page-frame allocator.

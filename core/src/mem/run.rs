@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use core::fmt;
 
+use super::BadRun;
 use crate::addr::{PAGE_SIZE, PhysAddr};
 
 /// Request to a page allocator.
@@ -37,6 +38,17 @@ pub struct OutOfMemory {
     pub limit: PhysAddr,
 }
 
+/// Reason for which an allocator gives no pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum AllocError {
+    /// It has none.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+    /// The target's allocator gave pages that it must not give.
+    #[error(transparent)]
+    BadRun(#[from] BadRun),
+}
+
 /// Refusal to free pages that the allocator did not allocate, or not as one run of this length. Nothing was freed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{allocator} did not allocate {pages} pages at {base} as one run: not freed")]
@@ -58,8 +70,9 @@ pub trait PageAllocator: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`] when no free run meets the request, or the request is malformed.
-    fn alloc(&self, request: &PageRequest) -> Result<PhysAddr, OutOfMemory>;
+    /// [`OutOfMemory`] when no free run meets the request, or the request is malformed; [`BadRun`] when the target's allocator gave
+    /// pages that it must not give.
+    fn alloc(&self, request: &PageRequest) -> Result<PhysAddr, AllocError>;
 
     /// Frees a run that [`alloc`](Self::alloc) returned, as a whole.
     ///
@@ -126,8 +139,8 @@ impl PageRun {
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`] when no free run meets the request.
-    pub fn alloc(allocator: &Arc<dyn PageAllocator>, request: &PageRequest) -> Result<Self, OutOfMemory> {
+    /// As [`PageAllocator::alloc`].
+    pub fn alloc(allocator: &Arc<dyn PageAllocator>, request: &PageRequest) -> Result<Self, AllocError> {
         let base = allocator.alloc(request)?;
         // INVARIANT: `allocator` just allocated exactly this run.
         Ok(Self { base, pages: request.pages, allocator: Arc::clone(allocator) })

@@ -45,7 +45,10 @@ impl System {
         parts: Parts,
         registry: Weak<dyn DeviceRegistry>,
     ) -> Self {
-        let memory = PhysMemory::new(env.memory());
+        let memory = match env.page_source() {
+            None => PhysMemory::new(env.memory()),
+            Some(source) => PhysMemory::with_source(env.memory(), source),
+        };
         let context = Context::new(env, instrument);
         Self { context, policy, memory, claims, providers: Providers::default(), parts, registry }
     }

@@ -12,7 +12,7 @@ use super::streams::add_stream;
 use crate::addr::PhysAddr;
 use crate::dma::{Direction, DmaBuffer, DmaError};
 use crate::driver::{ProbeError, Quiesced};
-use crate::env::Caching;
+use crate::env::{Caching, RamUse};
 use crate::iommu::DomainKind;
 use crate::machine::Handle;
 use crate::mem::{OwnedPages, RunFault, access};
@@ -220,8 +220,8 @@ fn pages_that_are_not_the_owners_are_refused_by_name_and_place() {
         (KEPT + 8, 1, RunFault::Misaligned),
         (0x1000, 1, RunFault::NotRam),
         (KEPT, 17, RunFault::NotRam),
-        (LOW, 1, RunFault::Managed("frames")),
-        (HIGH + 0x3f000, 1, RunFault::Managed("frames")),
+        (LOW, 1, RunFault::Managed(RamUse::Frames)),
+        (HIGH + 0x3f000, 1, RunFault::Managed(RamUse::Frames)),
         (KEPT, 3, RunFault::Overlaps(page(2))),
         (KEPT + 0x3000, 1, RunFault::Overlaps(page(2))),
         (KEPT + 0x2000, 2, RunFault::Overlaps(page(2))),

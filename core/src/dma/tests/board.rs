@@ -21,7 +21,7 @@ use crate::iommu::{
 };
 use crate::machine::{Handle, Machine, Policy};
 use crate::mem::fake::FakeMemory;
-use crate::mem::{PageAllocator, PhysMemory, access};
+use crate::mem::{PageAllocator, PageSource, PhysMemory, access};
 
 /// A value that a probe stores as driver data.
 pub(super) trait ProbeDatum: Send + Sync {}
@@ -357,14 +357,31 @@ impl TestBoard {
         board
     }
 
+    /// A device on a target that brings an allocator of page frames, made over the RAM by `source`.
+    pub(super) fn sourced(translated: bool, source: impl FnOnce(Arc<FakeMemory>) -> Arc<dyn PageSource>) -> Self {
+        let source = |ram: &Arc<FakeMemory>| {
+            let source = source(Arc::clone(ram));
+            FakeEnv::with_source(Arc::clone(ram).dynamic(), source)
+        };
+        Self::of(source, |env| env.machine(Policy::default()), translated)
+    }
+
     fn new(translated: bool, policy: Policy) -> Self {
         Self::on(|env| env.machine(policy), translated)
     }
 
     fn on(machine: impl FnOnce(Arc<FakeEnv>) -> Handle, translated: bool) -> Self {
+        Self::of(|ram| FakeEnv::with_memory(Arc::clone(ram).dynamic()), machine, translated)
+    }
+
+    fn of(
+        env: impl FnOnce(&Arc<FakeMemory>) -> Arc<FakeEnv>,
+        machine: impl FnOnce(Arc<FakeEnv>) -> Handle,
+        translated: bool,
+    ) -> Self {
         let kept = (KEPT, 16 << 12, RamUse::Kept);
         let ram = FakeMemory::new(&[(LOW, 64 << 12, RamUse::Frames), kept, (HIGH, 64 << 12, RamUse::Frames)]);
-        let env = FakeEnv::with_memory(Arc::clone(&ram).dynamic());
+        let env = env(&ram);
         let machine = machine(Arc::clone(&env));
         let mmu = Arc::new(ToyMmu::default());
         let mut desc = DeviceDesc::new("1000.lab");

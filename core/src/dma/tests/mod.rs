@@ -17,6 +17,7 @@ mod ring;
 mod scatter;
 mod scoped;
 mod sequences;
+mod sourced;
 mod states;
 mod streaming;
 mod streams;

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::env::Memory;
 use crate::instrument::{FaultPoint, Instrument};
 use crate::iommu::{Gather, MapError, Prot};
-use crate::mem::{OutOfMemory, PageAllocator, PageRequest, PageRun};
+use crate::mem::{AllocError, OutOfMemory, PageAllocator, PageRequest, PageRun};
 use crate::translation::{LeafPath, TablePage, zero};
 
 /// Allocator of the pages of a page table.
@@ -21,8 +21,8 @@ pub trait TablePages: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`OutOfMemory`] when no page is left that the IOMMU can walk.
-    fn take(&self) -> Result<PageRun, OutOfMemory>;
+    /// [`OutOfMemory`] when no page is left that the IOMMU can walk; otherwise as [`PageRun::alloc`].
+    fn take(&self) -> Result<PageRun, AllocError>;
 }
 
 /// Table pages from a page allocator, up to the highest address that the IOMMU can access. Each page is a
@@ -41,9 +41,9 @@ impl TableFrames {
 }
 
 impl TablePages for TableFrames {
-    fn take(&self) -> Result<PageRun, OutOfMemory> {
+    fn take(&self) -> Result<PageRun, AllocError> {
         if self.instrument.should_fail(FaultPoint::TableAlloc) {
-            return Err(OutOfMemory { allocator: "table pages", pages: 1, align: PAGE_SIZE, limit: self.limit });
+            return Err(OutOfMemory { allocator: "table pages", pages: 1, align: PAGE_SIZE, limit: self.limit }.into());
         }
         PageRun::alloc(&self.source, &PageRequest { limit: self.limit, ..PageRequest::new(1) })
     }

@@ -10,7 +10,7 @@ use crate::env::{Caching, RamUse};
 use crate::iommu::Prot;
 use crate::iommu::pgtable::{BLOCK_SIZES, Config, Format, PageTable, TableFrames, TablePages, VtdSecondStage};
 use crate::mem::fake::FakeMemory;
-use crate::mem::{OutOfMemory, PageAllocator, PageRun, PhysMemory, access};
+use crate::mem::{AllocError, OutOfMemory, PageAllocator, PageRun, PhysMemory, access};
 
 pub(super) const RAM: u64 = 0x4800_0000;
 pub(super) const K4: u64 = 0x1000;
@@ -37,11 +37,11 @@ impl LimitedPages {
 }
 
 impl TablePages for LimitedPages {
-    fn take(&self) -> Result<PageRun, OutOfMemory> {
+    fn take(&self) -> Result<PageRun, AllocError> {
         let left = self.left.load(Ordering::Relaxed);
         self.left.store(left.saturating_sub(1), Ordering::Relaxed);
         if left == 0 {
-            return Err(OutOfMemory { allocator: "ration", pages: 1, align: 4096, limit: PhysAddr(0) });
+            return Err(OutOfMemory { allocator: "ration", pages: 1, align: 4096, limit: PhysAddr(0) }.into());
         }
         self.from.take()
     }
