@@ -39,7 +39,7 @@ mod loom_tests;
 mod tests;
 
 pub use access::{Attrs, Direction};
-pub use arena::{Arena, ArenaSlot};
+pub use arena::{Arena, ArenaSlot, SgElement};
 pub use bounce::BOUNCE_BYTES;
 pub use buffer::{DMA_ALIGN, DmaBuffer};
 pub use coherent::{Coherent, CoherentSlice};

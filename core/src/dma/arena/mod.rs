@@ -2,6 +2,7 @@
 
 mod again;
 mod element;
+mod part;
 mod shared;
 mod slots;
 mod unmap;
@@ -14,6 +15,8 @@ use core::fmt;
 use core::ops::Range;
 
 use self::element::{Element, How};
+use self::part::Part;
+pub use self::part::SgElement;
 use self::shared::ArenaEntry;
 pub(in crate::dma) use self::shared::{Shared, Span};
 #[cfg(not(all(test, loom)))]
@@ -27,7 +30,7 @@ use super::mapping::{SyncFor, page_span};
 use super::pin::{PagePin, PagePins};
 use super::streaming::place_buffer;
 use super::{Attrs, Direction, Dma, DmaBuffer, DmaContext, DmaError, Kind, Refused, Segments, bounce};
-use crate::addr::{DeviceAddr, PAGE_SHIFT, PAGE_SIZE, pages};
+use crate::addr::{DeviceAddr, PAGE_SHIFT, PhysAddr};
 use crate::binding::{Bound, EntryId};
 use crate::instrument::FaultPoint;
 use crate::iommu::{DomainKind, Lease, MapListError};
@@ -212,18 +215,54 @@ impl Arena<'_> {
         }
     }
 
-    fn map_list(&mut self, list: &mut Vec<DmaBuffer>, how: How) -> Result<ArenaSlot, DmaError> {
+    /// Maps the elements of `list` (at least one) in one slot, and takes them out of it: `list` keeps its capacity, so that a queue that
+    /// fills it again allocates nothing. Behind an IOMMU the device reaches the whole pages that hold the elements, and no others of their
+    /// buffers. [`unmap_many`](Self::unmap_many) returns the buffers.
+    ///
+    /// ```
+    /// use bindery::dma::{Attrs, Direction, SgElement};
+    /// # mod example { include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doc/example.rs")); }
+    /// # example::bind(|dev| {
+    /// let mut arena = dev.dma().arena(64)?;
+    /// let (header, page) = (dev.dma().buffer(4096)?, dev.dma().buffer(4096)?);
+    /// let mut list = vec![
+    ///     SgElement { buffer: header, offset: 128, len: 256 },
+    ///     SgElement { buffer: page, offset: 0, len: 1024 },
+    /// ];
+    /// let slot = arena.map_elements(&mut list, Direction::ToDevice, Attrs::empty())?;
+    /// assert_eq!((list.len(), arena.mapped_len(slot)?, arena.segments(slot)?.count()), (0, 1280, 2));
+    /// let mut buffers = Vec::new();
+    /// arena.unmap_many([slot], &mut buffers)?;
+    /// assert_eq!(buffers.len(), 2);
+    /// # Ok(())
+    /// # });
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`map_sg`](Self::map_sg); [`DmaError::BadRange`] for an element that is not inside its buffer, or not aligned as
+    /// [`map_range`](Self::map_range) needs it.
+    pub fn map_elements(
+        &mut self,
+        list: &mut Vec<SgElement>,
+        direction: Direction,
+        attrs: Attrs,
+    ) -> Result<ArenaSlot, DmaError> {
+        self.map_list(list, How { kind: Kind::Scatter, direction, attrs })
+    }
+
+    fn map_list<P: Part>(&mut self, list: &mut Vec<P>, how: How) -> Result<ArenaSlot, DmaError> {
         let direction = how.direction;
         let (slots, shared) = self.admit()?;
         if list.is_empty() {
             return Err(DmaError::BadSize(0));
         }
         let context = &*shared.context;
-        list.iter().try_for_each(|buffer| context.check_buffer(buffer, &(0..buffer.len())))?;
+        list.iter().try_for_each(|part| context.check_buffer(part.buffer(), &part.range()?))?;
         let index = match &context.backend {
             Backend::Direct(_) => {
                 let (index, span) = slots.take(shared, 0).ok_or_else(|| slots.full())?;
-                let place = |buffer: &DmaBuffer| place_buffer(context, how.kind, buffer, &(0..buffer.len()), direction);
+                let place = |part: &P| place_buffer(context, how.kind, part.buffer(), &part.range()?, direction);
                 let placed = match list.iter().map(place).collect::<Result<Vec<_>, _>>() {
                     Ok(placed) => placed,
                     Err(e) => {
@@ -238,11 +277,12 @@ impl Arena<'_> {
                 index
             }
             Backend::Translated(domain) => {
-                let total = list.iter().try_fold(0_u64, |sum, b| sum.checked_add(pages(b.len())));
+                let total = list.iter().try_fold(0_u64, |sum, part| sum.checked_add(part_span(part).1 >> PAGE_SHIFT));
                 let total =
                     total.filter(|pages| *pages <= u64::MAX >> PAGE_SHIFT).ok_or(DmaError::BadSize(u64::MAX))?;
-                let runs = list.iter().map(|b| (b.phys(), pages(b.len()) * PAGE_SIZE));
-                let pins = &mut || list.iter().map(|b| PagePin::new(b.memory(), &context.pin_owner)).collect();
+                let runs = list.iter().map(|part| (part_span(part).0, part_span(part).1));
+                let pins =
+                    &mut || list.iter().map(|part| PagePin::new(part.buffer().memory(), &context.pin_owner)).collect();
                 let (device, prot) = ((&context.device, how.kind.name()), context.prot(direction));
                 let map = |at, lease: Option<&mut Lease>| match lease {
                     Some(lease) => domain.map_runs_leased(&context.machine, device, at, lease, runs, prot),
@@ -251,10 +291,11 @@ impl Arena<'_> {
                 match slots.place(shared, domain, total, map, pins) {
                     Ok((index, span)) => {
                         let mut at = span.mapped().iova;
-                        slots.records[index as usize].fill(list.drain(..).map(|buffer| {
-                            let addr = at;
-                            at = at + pages(buffer.len()) * PAGE_SIZE;
-                            (buffer, (addr, None))
+                        slots.records[index as usize].fill(list.drain(..).map(|part| {
+                            let (_, bytes, offset) = part_span(&part);
+                            let addr = at + offset;
+                            at = at + bytes;
+                            (part, (addr, None))
                         }));
                         index
                     }
@@ -426,6 +467,11 @@ impl Arena<'_> {
             _ => Err(DmaError::Unbinding),
         }
     }
+}
+
+/// Whole pages that hold a part that was checked: the first page, bytes, and the offset of the part in them.
+fn part_span(part: &impl Part) -> (PhysAddr, u64, u64) {
+    page_span(part.buffer().phys(), &part.range().unwrap_or(0..0))
 }
 
 /// Slot and device address of a buffer, and its bounce slot if there is one.

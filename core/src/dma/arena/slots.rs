@@ -7,13 +7,14 @@ use alloc::vec::Vec;
 
 use super::ArenaSlot;
 use super::element::{Element, How};
+use super::part::Part;
 use super::shared::{Shared, Span};
 use super::waiting::Waiting;
 use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::dma::bounce;
 use crate::dma::check::{CpuMemory, Op, Record as Checked};
 use crate::dma::pin::PagePins;
-use crate::dma::{Attrs, Direction, DmaBuffer, DmaContext, DmaError, Kind};
+use crate::dma::{Attrs, Direction, DmaContext, DmaError, Kind};
 use crate::event::EventKind;
 use crate::iommu::{Domain, DomainKind, FailedMap, Gather, Lease, MapListError, Range, UnmapError};
 use crate::promise::{CheckTally, Promise};
@@ -54,11 +55,11 @@ impl Record {
         self.generation = self.generation.wrapping_add(1);
     }
 
-    /// Takes whole buffers, each with its device address, as its elements.
-    pub(super) fn fill(&mut self, buffers: impl Iterator<Item = (DmaBuffer, (DeviceAddr, Option<Box<bounce::Slot>>))>) {
-        let mut elements = buffers.map(|(buffer, (addr, bounce))| {
-            let range = 0..buffer.len();
-            Element::new(buffer.into_device_owned(), range, addr, bounce)
+    /// Takes parts of buffers that were checked, each with its device address, as its elements.
+    pub(super) fn fill<P: Part>(&mut self, parts: impl Iterator<Item = (P, (DeviceAddr, Option<Box<bounce::Slot>>))>) {
+        let mut elements = parts.map(|(part, (addr, bounce))| {
+            let range = part.range().unwrap_or(0..0);
+            Element::new(part.into_buffer().into_device_owned(), range, addr, bounce)
         });
         self.first = elements.next();
         self.more.extend(elements);

@@ -4,6 +4,7 @@ mod adopted;
 mod arena;
 mod board;
 mod doorbell;
+mod elements;
 mod ioas;
 mod lazy;
 mod lazy_lease;
