@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::board::{HIGH, TestBoard, ToyState};
 use crate::addr::{DeviceAddr, PhysAddr};
-use crate::dma::{Attrs, Direction, DmaError, SgElement};
+use crate::dma::{Attrs, Direction, DmaBuffer, DmaError, SgElement};
 use crate::env::Caching;
 use crate::iommu::DomainKind;
 use crate::mem::access;
@@ -57,7 +57,7 @@ fn map_elements(board: &TestBoard, translated: bool, parts: [(u64, u64, u64); 4]
                 assert_eq!(pages_reached(&mmu.state.lock().unwrap()), pages, "no page beside the elements");
             }
             arena.unmap_many([slot], &mut buffers)?;
-            assert_eq!(buffers.iter().map(|b| b.phys()).collect::<Vec<_>>(), whole, "in their order");
+            assert_eq!(buffers.iter().map(DmaBuffer::phys).collect::<Vec<_>>(), whole, "in their order");
             for (buffer, (offset, len, bytes)) in buffers.iter().zip(parts) {
                 let written = |at: u64| if (offset..offset + len).contains(&at) { 9 } else { round };
                 assert!((0..bytes).all(|at| buffer.as_slice()[at as usize] == written(at)), "P13");
