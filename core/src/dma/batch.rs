@@ -75,39 +75,19 @@ impl Mapped<'_> {
 }
 
 /// Ledger entry of a mapping, taken off the ledger.
-fn take_entry(dev: Bound<'_>, id: EntryId) -> Option<Box<MappingEntry>> {
+pub(super) fn take_entry(dev: Bound<'_>, id: EntryId) -> Option<Box<MappingEntry>> {
     let entry: Box<dyn Any> = dev.state.ledger.take(id)?;
     entry.downcast().ok()
 }
 
 /// Unmaps mappings of the binding `dev` in its strict domain, with one flush. Returns the number of bytes in quarantine.
 fn unmap_batch(dev: Bound<'_>, batch: &mut Vec<Mapped<'_>>, returned: &mut Vec<DmaBuffer>) -> u64 {
-    let Some(context) = batch.first().map(|first| Arc::clone(&first.mapping.context)) else { return 0 };
-    let (machine, count) = (&context.machine, batch.len());
+    let mut entries = Vec::with_capacity(batch.len());
+    batch.retain(|mapped| take_entry(dev, mapped.entry).map(|entry| entries.push((mapped.entry, entry))).is_some());
     // By this call the driver states that the device uses none of them any more.
-    let ctx = UnwindCtx { bound: dev.state, quiesced: Some(Quiesced::stopped()) };
-    let mut ranges = Vec::with_capacity(count);
-    let mut pins = PagePins::with_capacity(count);
-    let mut taken = Vec::with_capacity(count);
-    for mapped in batch.drain(..) {
-        let Some(mut entry) = take_entry(dev, mapped.entry) else { continue };
-        machine.cover(CoveragePoint::Released(entry.kind()));
-        entry.mapping.begin_unmap();
-        let (iova, len) = entry.mapping.span;
-        ranges.push(Range { iova, len });
-        pins.append(&mut entry.pins);
-        let shown = machine.env().tracing_enabled().then(|| (entry.what(), entry.backend()));
-        taken.push((mapped, entry, shown));
-    }
-    let ended = context.backend.unmap_all(machine, &context.device, &ranges, pins);
+    unmap_entries(dev, entries, Some(Quiesced::stopped()));
     let mut lost = 0;
-    for (mapped, entry, shown) in taken {
-        let (id, kind) = (mapped.entry.number(), entry.kind().name());
-        let outcome = entry.mapping.end_unmap(&ctx, ended.as_ref().map(|()| None));
-        if let Some((what, backend)) = shown {
-            dev.state.emit(|| EventKind::Released { entry: id, resource: kind, what, backend, outcome });
-        }
-        drop(entry);
+    for mapped in batch.drain(..) {
         let len = mapped.span_len();
         match mapped.into_unmapped() {
             Some(buffer) => returned.push(buffer),
@@ -115,4 +95,38 @@ fn unmap_batch(dev: Bound<'_>, batch: &mut Vec<Mapped<'_>>, returned: &mut Vec<D
         }
     }
     lost
+}
+
+/// Releases ledger entries of mappings of the binding `dev` in its strict domain, in this order and with one flush.
+pub(super) fn unmap_entries(
+    dev: Bound<'_>,
+    mut entries: Vec<(EntryId, Box<MappingEntry>)>,
+    quiesced: Option<Quiesced>,
+) {
+    let Some(context) = entries.first().map(|(_, first)| Arc::clone(&first.mapping.context)) else { return };
+    let (machine, count) = (&context.machine, entries.len());
+    let ctx = UnwindCtx { bound: dev.state, quiesced };
+    let mut ranges = Vec::with_capacity(count);
+    let mut pins = PagePins::with_capacity(count);
+    let tracing = machine.env().tracing_enabled();
+    let mut shown = Vec::with_capacity(if tracing { count } else { 0 });
+    for (_, entry) in &mut entries {
+        machine.cover(CoveragePoint::Released(entry.kind()));
+        entry.mapping.begin_unmap();
+        let (iova, len) = entry.mapping.span;
+        ranges.push(Range { iova, len });
+        pins.append(&mut entry.pins);
+        if tracing {
+            shown.push((entry.what(), entry.backend()));
+        }
+    }
+    let ended = context.backend.unmap_all(machine, &context.device, &ranges, pins);
+    let mut shown = shown.into_iter();
+    for (id, entry) in entries {
+        let (id, kind) = (id.number(), entry.kind().name());
+        let outcome = entry.mapping.end_unmap(&ctx, ended.as_ref().map(|()| None));
+        if let Some((what, backend)) = shown.next() {
+            dev.state.emit(|| EventKind::Released { entry: id, resource: kind, what, backend, outcome });
+        }
+    }
 }

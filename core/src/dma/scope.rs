@@ -1,6 +1,7 @@
 //! Borrowed buffers: mapped for the time of one call, which takes the device off them before it returns.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::marker::PhantomData;
@@ -8,11 +9,13 @@ use core::ops::Range;
 
 use smallvec::SmallVec;
 
+use super::batch::{take_entry, unmap_entries};
 use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces};
 use super::streaming::place_buffer;
 use super::{Attrs, CpuView, Direction, Dma, DmaBuffer, DmaError, DmaMemory, Mapped, Refused};
 use crate::addr::DeviceAddr;
 use crate::binding::{Bound, EntryId};
+use crate::iommu::DomainKind;
 use crate::lifecycle::Quiesced;
 
 /// Scope of borrowed buffers; see [`Dma::scope`].
@@ -176,10 +179,9 @@ impl<'scope> Scope<'scope, '_> {
     /// may still reach the pages; those are in quarantine.
     fn end(&self, quiesced: Option<&Quiesced>) -> u64 {
         let mapped = self.mapped.take();
-        let ended: SmallVec<[bool; 4]> =
-            mapped.iter().rev().map(|item| end_entry(self.dev, item.entry, quiesced)).collect();
+        let ended = end_all(self.dev, &mapped, quiesced);
         let (mut asks, mut lost) = (true, 0);
-        for (Item { mapping, .. }, ended) in mapped.iter().zip(ended.into_iter().rev()) {
+        for (Item { mapping, .. }, ended) in mapped.iter().rev().zip(ended) {
             // A hung IOMMU is waited for once.
             let is_off = if asks { mapping.confirm_off() } else { mapping.is_off() };
             if !is_off {
@@ -191,6 +193,19 @@ impl<'scope> Scope<'scope, '_> {
         }
         lost
     }
+}
+
+/// Ends all mappings of a scope, newest first, in a strict domain with one flush. Tells of each whether it had not ended before.
+fn end_all(dev: Bound<'_>, mapped: &List, quiesced: Option<&Quiesced>) -> SmallVec<[bool; 4]> {
+    let newest_first = mapped.iter().rev().map(|item| item.entry);
+    let domain = mapped.first().and_then(|first| first.mapping.context.backend.domain());
+    if mapped.len() < 2 || domain.is_none_or(|domain| domain.kind() != DomainKind::Strict) {
+        return newest_first.map(|entry| end_entry(dev, entry, quiesced)).collect();
+    }
+    let mut entries = Vec::with_capacity(mapped.len());
+    let ended = newest_first.map(|id| take_entry(dev, id).map(|entry| entries.push((id, entry))).is_some()).collect();
+    unmap_entries(dev, entries, quiesced.map(|_| Quiesced::stopped()));
+    ended
 }
 
 /// Ends the mapping of ledger entry `entry`. False when it has ended before.

@@ -276,3 +276,27 @@ fn an_unmap_that_is_confirmed_late_drops_what_the_cache_holds() {
         });
     }
 }
+
+#[test]
+fn a_scope_of_many_buffers_waits_for_one_flush() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let mmu = Arc::clone(&board.mmu);
+    board.run(move |dev| {
+        let mut buffers = Vec::new();
+        for n in 1..7 {
+            buffers.push(dev.dma().buffer(4096 * n)?);
+        }
+        let flushes = || mmu.state.lock().unwrap().flushes;
+        let before = dev.dma().scope(|scope| {
+            for buffer in &mut buffers {
+                let mapped = scope.map(buffer, Direction::FromDevice)?;
+                let _ = mapped.device_addr();
+            }
+            assert!(reaches_any(&mmu.state.lock().unwrap()));
+            Ok::<_, DmaError>(flushes())
+        })??;
+        assert_eq!(flushes(), before + 1);
+        assert!(!reaches_any(&mmu.state.lock().unwrap()), "P2");
+        Ok(Vec::new())
+    });
+}
