@@ -38,7 +38,7 @@ const LAST_PAGE: u64 = (1 << (52 - PAGE_SHIFT)) - 1;
 /// // Dropping the run frees its pages:
 /// drop(run);
 /// assert_eq!(frames.in_use(), 0);
-/// # Ok::<(), bindery::mem::OutOfMemory>(())
+/// # Ok::<(), bindery::mem::AllocError>(())
 /// ```
 pub struct BuddyAllocator {
     name: &'static str,
