@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bindery::binding::Phase;
+use bindery::bus::Departure;
 use bindery::control::Tree;
 use bindery::device::{BusKind, Device};
 use bindery::iommu::DomainKind;
@@ -103,6 +104,18 @@ pub(super) fn of(fixture: &Fixture, names: &Names) -> Vec<Operation> {
             done("device vanishes", vanished, || before.was_removed(machine, &name))
         }),
     );
+    if names.desc.bus == BusKind::Pci {
+        let (name, part) = (own(), names.part.clone());
+        add(
+            "concurrent: link down",
+            Box::new(move |machine, _, board| {
+                let before = Before::of(machine, &name);
+                let _ = board.unplug(&part);
+                let gone = machine.device_departs(&name, Departure::LinkDown);
+                done("link down", gone, || before.was_removed(machine, &name))
+            }),
+        );
+    }
     add(
         "concurrent: driver removal",
         Box::new(move |machine, _, _| {

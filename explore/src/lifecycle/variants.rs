@@ -1,5 +1,6 @@
 //! Variants of a lifecycle: beginnings and ends of a binding.
 
+use bindery::bus::Departure;
 use bindery::device::BusKind;
 use bindery::promise::Promise;
 
@@ -61,6 +62,25 @@ pub(super) const VARIANTS: &[Variant] = &[
         };
         ends(play, "vanishing", vanish, |play| play.scene.machine().device(&play.names.device).is_none())
     }),
+    Variant {
+        possible: is_on_a_link,
+        ..settled("lifecycle: an uncorrectable error", |play| {
+            let fail = |play: &Play<'_>| {
+                play.scene.machine().device_departs(&play.names.device, Departure::Failed);
+            };
+            ends(play, "uncorrectable error", fail, |play| play.scene.machine().device(&play.names.device).is_none())
+        })
+    },
+    Variant {
+        possible: is_on_a_link,
+        ..settled("lifecycle: the link goes down", |play| {
+            let fall = |play: &Play<'_>| {
+                let _ = play.scene.board().unplug(&play.names.part);
+                play.scene.machine().device_departs(&play.names.device, Departure::LinkDown);
+            };
+            ends(play, "link down", fall, |play| play.scene.machine().device(&play.names.device).is_none())
+        })
+    },
     settled("lifecycle: the driver is removed", |play| {
         let unregister = |play: &Play<'_>| {
             play.scene.machine().unregister(play.names.driver);
@@ -97,6 +117,11 @@ pub(super) const VARIANTS: &[Variant] = &[
         ..settled("lifecycle: untranslated group peer", group_peer)
     },
 ];
+
+/// Returns true when the bus of the device tells of errors and of its link.
+fn is_on_a_link(names: &Names) -> bool {
+    names.desc.bus == BusKind::Pci
+}
 
 /// Returns true when the control tree has the device: nobody can write an override for one of which Linux makes none.
 fn can_be_handed_over(names: &Names) -> bool {
