@@ -31,8 +31,10 @@ pub(super) fn bring_up(machine: &Arc<Machine>, binding: &Arc<dyn AnyBinding>) ->
     dma::configure(bound)?;
     bus_master(bound)?;
     publish(machine, binding)?;
+    // Before the probe: what it has made cannot be refused afterwards, when its device runs and has children.
+    let data = bound.reservation()?;
     bound.device().binding().map_or(Err(ProbeError::NoDevice), |b| b.probe())?;
-    let data = bound.push(0, DataEntry(Arc::clone(binding)))?;
+    let data = bound.push_reserved(data, 0, DataEntry(Arc::clone(binding)));
     bound.ledger.set_release_first(data);
     binding.open();
     bound.open_work();

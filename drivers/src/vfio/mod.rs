@@ -203,6 +203,13 @@ impl<'b> Device<'b> {
     }
 }
 
+impl Drop for Device<'_> {
+    /// A user may keep its session for as long as it likes.
+    fn drop(&mut self) {
+        self.shared.cut_off();
+    }
+}
+
 impl Driver for Vfio {
     const NAME: &'static str = "vfio-platform";
     const MATCHES: &'static [Match] = &[Match::by_name(BusKind::Platform), Match::by_name(BusKind::Amba)];

@@ -249,6 +249,21 @@ impl Shared {
         }
         self.mask_all();
         let quiesced = self.reset_between_users();
+        self.end();
+        quiesced
+    }
+
+    /// Does what [`revoke`](Self::revoke) does but for the reset, where that was not called: something else has stopped the
+    /// device, or failed to.
+    pub(super) fn cut_off(&self) {
+        if self.host.close_and_drain(&self.door) {
+            self.mask_all();
+            self.end();
+        }
+    }
+
+    /// Ends the user's maps, the session, and what it holds.
+    fn end(&self) {
         self.ioas.close();
         let (callbacks, hold, control) = {
             let mut s = self.state.lock();
@@ -260,7 +275,6 @@ impl Shared {
         if let Some(callbacks) = callbacks {
             callbacks.close();
         }
-        quiesced
     }
 }
 
