@@ -30,7 +30,6 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    two_devices_on_a_line = "two-devices-on-a-line";
     two_streams = "two-streams";
     two_iommus = "two-iommus";
     two_resets = "two-resets";
@@ -39,16 +38,23 @@ scenarios! {
     neighbour = "neighbour";
     iommu_leaves = "iommu-leaves";
     child = "child";
-    two_guests = "two-guests";
-    guest_errs = "guest-errs";
     lazy_and_silent = "lazy-and-silent";
-    callback_blocks = "callback-blocks";
-    guest_is_silent = "guest-is-silent";
-    guest_keeps_session = "guest-keeps-session";
     masked_line = "masked-line";
     does_not_stop = "does-not-stop";
     power_of_a_provider = "power-of-a-provider";
     children = "children";
+    firmware_region = "firmware-region";
+    one_context = "one-context";
+    two_drivers = "two-drivers";
+    two_devices_on_a_line = "two-devices-on-a-line";
+    two_guests = "two-guests";
+    guest_errs = "guest-errs";
+    callback_blocks = "callback-blocks";
+    guest_is_silent = "guest-is-silent";
+    guest_keeps_session = "guest-keeps-session";
+    stuck_reset = "stuck-reset";
+    shared_reset = "shared-reset";
+    taken_line = "taken-line";
 }
 
 #[test]

@@ -60,8 +60,32 @@ struct State {
     map_fails_in: Option<u32>,
     /// Number of following flushes that fail.
     flushes_to_fail: u32,
+    /// Pages that a stream uses all the time, at the addresses that they have.
+    watched: BTreeMap<u32, BTreeSet<u64>>,
+    /// The first of these that a stream did not reach.
+    lost: Option<(u32, u64)>,
+    /// Number of contexts that translate, if it is limited.
+    limit: Option<usize>,
     /// Last address that it translates, if that is not the last one of 32 bits.
     last: Option<u64>,
+}
+
+impl State {
+    /// Looks whether streams that never pause still reach what they use.
+    fn look(&mut self) {
+        for (stream, pages) in &self.watched {
+            // Without a context it bypasses translation.
+            let Some(context) = self.streams.get(stream).map(|c| &self.contexts[*c]) else { continue };
+            let is_reached = |page: &&u64| !context.off && context.table.get(page) == Some(page);
+            if let Some(page) = pages.iter().find(|page| !is_reached(page)) {
+                self.lost.get_or_insert((*stream, *page));
+            }
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.limit.is_some_and(|limit| self.contexts.iter().filter(|c| !c.off && !c.blocks).count() >= limit)
+    }
 }
 
 /// Model of the hardware.
@@ -105,6 +129,36 @@ impl Mmu {
         self.lock().last = Some(last);
     }
 
+    /// From now on `stream` uses `pages` all the time, at the addresses that they have, as a display does that firmware has
+    /// set up: whatever takes one from it is [remembered](Self::lost), for however short a time.
+    pub fn watch(&self, stream: u32, pages: BTreeSet<u64>) {
+        let mut s = self.lock();
+        s.watched.insert(stream, pages);
+        s.look();
+    }
+
+    /// From now on `stream` uses, of what it used all the time, `pages` only.
+    pub fn watch_only(&self, stream: u32, pages: &BTreeSet<u64>) {
+        if let Some(watched) = self.lock().watched.get_mut(&stream) {
+            watched.retain(|page| pages.contains(page));
+        }
+    }
+
+    /// The first page that a watched stream did not reach, with the stream.
+    pub fn lost(&self) -> Option<(u32, u64)> {
+        self.lock().lost
+    }
+
+    /// Gives it `limit` contexts that translate. A blocked domain needs none.
+    pub fn limit_contexts(&self, limit: usize) {
+        self.lock().limit = Some(limit);
+    }
+
+    /// Returns true when no further context can be had.
+    pub fn is_full(&self) -> bool {
+        self.lock().is_full()
+    }
+
     /// Makes the call of this kind after the next `after` ones fail; for flushes, the next `after + 1`.
     pub fn fail(&self, fault: Fault, after: u32) {
         let mut s = self.lock();
@@ -119,6 +173,11 @@ impl Mmu {
     /// Returns true when the next flush fails.
     pub fn next_flush_fails(&self) -> bool {
         self.lock().flushes_to_fail > 0
+    }
+
+    /// Returns true when the next attachment fails.
+    pub fn next_attach_fails(&self) -> bool {
+        self.lock().attach_fails_in == Some(0)
     }
 
     /// Injects no further faults.
@@ -328,6 +387,9 @@ impl Iommu for MmuIommu {
             (s.domain_failed, s.fault_hit) = (true, true);
             return Err(IommuError::NoContext);
         }
+        if kind != DomainKind::Blocked && s.is_full() {
+            return Err(IommuError::NoContext);
+        }
         s.contexts.push(Context { blocks: kind == DomainKind::Blocked, ..Context::default() });
         Ok(Arc::new(Domain { mmu: Arc::clone(&self.0), number: s.contexts.len() - 1, kind }))
     }
@@ -346,6 +408,7 @@ impl Iommu for MmuIommu {
         }
         s.streams.insert(stream.0, domain.number);
         s.refused.remove(&stream.0);
+        s.look();
         Ok(())
     }
 }
@@ -396,6 +459,7 @@ impl Translation for Domain {
             pages().for_each(|at| {
                 table.remove(&at);
             });
+            s.look();
             gather.add(iova, len);
             Ok(())
         })
@@ -419,7 +483,10 @@ impl Translation for Domain {
     }
 
     fn retire(&self) {
-        self.with(|s, number| s.contexts[number].off = true);
+        self.with(|s, number| {
+            s.contexts[number].off = true;
+            s.look();
+        });
     }
 
     fn resolve(&self, iova: DeviceAddr) -> Option<PhysAddr> {

@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -31,8 +31,8 @@ struct LineState {
 struct State {
     lines: BTreeMap<LineId, LineState>,
     switches: u64,
-    /// Line whose next switch is refused.
-    refuses: Option<LineId>,
+    /// Lines that cannot be switched off.
+    stuck: BTreeSet<LineId>,
 }
 
 /// Model of the controller: every line is off after power-up.
@@ -69,9 +69,19 @@ impl PowerController {
         self.lock().lines.get(&line).map_or(0, |state| state.offs)
     }
 
-    /// Makes the next switch of `line` fail, or none.
-    pub fn refuse(&self, line: Option<LineId>) {
-        self.lock().refuses = line;
+    /// Makes `line` one that cannot be switched off (a reset line: asserted) any more.
+    pub fn stick(&self, line: LineId) {
+        self.lock().stuck.insert(line);
+    }
+
+    /// Returns true when `line` cannot be switched off.
+    pub fn is_stuck(&self, line: LineId) -> bool {
+        self.lock().stuck.contains(&line)
+    }
+
+    /// Repairs the lines that cannot be switched off.
+    pub fn unstick(&self) {
+        self.lock().stuck.clear();
     }
 
     /// Hashes which lines are on.
@@ -80,7 +90,7 @@ impl PowerController {
         for (line, _) in inner.lines.iter().filter(|(_, state)| state.on) {
             line.hash(state);
         }
-        inner.refuses.hash(state);
+        inner.stuck.hash(state);
     }
 
     /// The interface for the core, which the driver of the controller provides.
@@ -113,8 +123,7 @@ impl Supply for Lines {
     fn switch(&self, kind: SupplierKind, args: &[u32], on: bool) -> Result<(), SupplyError> {
         let number = args.first().copied().unwrap_or(0);
         let mut state = self.0.lock();
-        if state.refuses == Some((kind, number)) {
-            state.refuses = None;
+        if !on && state.stuck.contains(&(kind, number)) {
             return Err(SupplyError::Dead);
         }
         state.switches += 1;
@@ -145,9 +154,11 @@ mod tests {
         }
         assert_eq!(controller.lines_on(), [CLOCK]);
         assert_eq!((controller.changed(CLOCK), controller.changed(RESET), controller.offs(RESET)), (1, 4, 1));
-        controller.refuse(Some(CLOCK));
+        controller.stick(CLOCK);
         assert_eq!(supply.switch(CLOCK.0, &[3], false), Err(SupplyError::Dead));
-        assert!(controller.is_on(CLOCK));
+        assert_eq!(supply.switch(CLOCK.0, &[3], true), Ok(()));
+        assert!(controller.is_on(CLOCK) && controller.is_stuck(CLOCK));
+        controller.unstick();
         assert_eq!(supply.switch(CLOCK.0, &[3], false), Ok(()));
     }
 }

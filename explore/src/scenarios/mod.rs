@@ -5,6 +5,7 @@
 //! with what may fail in it and with one concurrent operation, and then a tear-down and a recovery. Each step has an
 //! effect that is checked, and after each the hardware is compared with what its users hold.
 
+mod effect;
 mod list;
 mod oracle;
 mod ring;
@@ -17,18 +18,18 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::engine::{Bounded, Bounds, Chooser, Engine, Path, Replay, Report, Violation};
-use list::{ALL, Spec};
+use list::{Spec, all};
 use topology::{Numbers, Topology};
 
 /// Names of all scenarios.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    ALL.iter().map(|spec| spec.name)
+    all().map(|spec| spec.name)
 }
 
 /// The scenario called `name`, made from seed 1. A number of at most 32 bits behind a colon is another seed: `two-streams:7`.
 pub fn named(name: &str) -> Option<NamedScenario> {
     let (name, seed) = name.split_once(':').map_or(Some((name, 1)), |(name, seed)| Some((name, seed.parse().ok()?)))?;
-    ALL.iter().find(|spec| spec.name == name).map(|spec| NamedScenario::new(spec, seed))
+    all().find(|spec| spec.name == name).map(|spec| NamedScenario::new(spec, seed))
 }
 
 /// Stands in the name of a report before the number of steps.

@@ -15,7 +15,7 @@ use bindery_sim::mmu::Reachable;
 use bindery_sim::power::LineId;
 
 use super::ring::PAGE;
-use super::setup::{DRIVER, Setup};
+use super::setup::{DRIVER, SPARE, Setup};
 use super::topology::{CONTROLLERS, DEVICES, IOMMUS};
 use crate::engine::Violation;
 
@@ -28,6 +28,8 @@ pub(super) struct Strictness {
     pub(super) has_jammed: bool,
     /// Calls that may fail on a path.
     pub(super) faults: u32,
+    /// Attachments that IOMMUs may have refused.
+    pub(super) refusals: usize,
     /// An invalidation was not confirmed, or invalidations are batched: IOTLBs may remember more than tables say.
     pub(super) may_remember: bool,
     /// Pages that were free when nothing was bound.
@@ -48,6 +50,7 @@ impl Setup {
         self.streams(exact, &free)?;
         self.pages(exact, &free)?;
         self.stops()?;
+        self.watched(exact)?;
         self.left(exact)
     }
 
@@ -55,6 +58,14 @@ impl Setup {
     fn stops(&self) -> Result<(), Violation> {
         let wrong = self.owners.stops().wrong.pop();
         wrong.map_or(Ok(()), |wrong| Err(differs(Promise::SuppliersOutlast, "stopped before those below", wrong)))
+    }
+
+    /// A region never went away under a device that uses it.
+    fn watched(&self, exact: &Strictness) -> Result<(), Violation> {
+        let lost = self.iommus.iter().zip(IOMMUS).find_map(|(iommu, name)| Some((name, iommu.lost()?)));
+        let Some((name, (stream, page))) = lost.filter(|_| !exact.has_failed) else { return Ok(()) };
+        let detail = format!("stream {stream} of {name} did not reach {page:#x} for some time");
+        Err(differs(Promise::UnreachableBeforeFree, "region lost", detail))
     }
 
     /// A device without a holder claims nothing, and nothing is kept of one that was pulled out.
@@ -173,6 +184,9 @@ impl Setup {
                 if (exact.has_failed || exact.has_jammed) && self.machine.pinned_supplies().iter().any(listed) {
                     continue;
                 }
+                if self.controllers[c].is_stuck(line) {
+                    continue;
+                }
                 let detail = format!("{:?} {} of {} is on, and nobody uses it", line.0, line.1, CONTROLLERS[c]);
                 return Err(differs(Promise::NothingLeft, "supply on", detail));
             }
@@ -232,14 +246,23 @@ impl Setup {
     /// Streams of a group that has no holder are blocked. Each call that failed may have left one as it was.
     fn blocked(&self, exact: &Strictness, device: usize) -> Result<(), Violation> {
         let streams = &self.topology.devices[device].streams;
-        let open = streams.iter().filter(|(i, stream)| self.iommu_is_bound(*i) && !self.iommus[*i].is_blocked(*stream));
+        let is_open = |(i, stream): &&(usize, u32)| {
+            self.iommu_is_bound(*i) && !self.iommus[*i].is_blocked(*stream) && !self.has_region((*i, *stream))
+        };
+        let open = streams.iter().filter(is_open);
         let open: Vec<_> = open.map(|(i, stream)| format!("{stream} of {}", IOMMUS[*i])).collect();
-        let allowed = if exact.has_failed { exact.faults as usize } else { 0 };
+        let allowed = exact.refusals + if exact.has_failed { exact.faults as usize } else { 0 };
         if open.len() <= allowed {
             return Ok(());
         }
         let detail = format!("{} has no holder, and stream {} is not blocked", DEVICES[device], open.join(", stream "));
         Err(differs(Promise::UnreachableBeforeFree, "not blocked", detail))
+    }
+
+    /// Returns true when a device that is there has a region that must stay mapped for `stream`.
+    fn has_region(&self, stream: (usize, u32)) -> bool {
+        let mut with = self.devices().filter(|d| self.topology.devices[*d].region && self.is_there(*d));
+        with.any(|d| self.topology.devices[d].streams.contains(&stream))
     }
 
     fn stream(
@@ -255,11 +278,16 @@ impl Setup {
         let maps = |d: usize| {
             let mut maps = self.owners.of(DEVICES[d]).unwrap_or_default().maps;
             maps.extend(self.passed(d).maps.iter().map(|(at, memory)| (*at, memory.phys().0)));
+            maps.extend(self.topology.region(d).into_iter().flat_map(|(a, b)| [(a, a), (b, b)]));
             maps
         };
         // A device reaches its own, and may reach those of its group.
         let own = maps(device);
-        let mine: BTreeSet<(u64, u64)> = group.iter().flat_map(|d| maps(*d)).collect();
+        let mut mine: BTreeSet<(u64, u64)> = group.iter().flat_map(|d| maps(*d)).collect();
+        if group.iter().any(|d| self.has_holder(*d)) {
+            // Regions stay in a domain that is in use, though their device has left.
+            mine.extend(self.devices().filter_map(|d| self.topology.region(d)).flat_map(|(a, b)| [(a, a), (b, b)]));
+        }
         let reached = match mmu.reachable(stream) {
             Reachable::Pages(reached) => reached,
             // Its driver's attachment failed when the device was added, which the device reports: it cannot be bound.
@@ -278,7 +306,8 @@ impl Setup {
             return Err(differs(Promise::MatchingBackend, "mapping missing", detail));
         }
         let in_use = group.iter().any(|d| self.is_owned(*d) || self.passed(*d).session.is_some());
-        if let Some((at, page)) = reached.first().filter(|_| !in_use && !exact.has_failed) {
+        let beyond_regions = |map: &&(u64, u64)| !self.has_region((iommu, stream)) || !mine.contains(map);
+        if let Some((at, page)) = reached.iter().find(beyond_regions).filter(|_| !in_use && !exact.has_failed) {
             let detail = format!("stream {stream} of {name} reaches {page:#x} at {at:#x}, and nobody uses it");
             return Err(differs(Promise::UnreachableBeforeFree, "reached by nobody", detail));
         }
@@ -315,7 +344,7 @@ impl Setup {
     pub(super) fn drivers_agree(&self) -> Result<(), Violation> {
         for d in self.devices() {
             let (says, is) = (self.driver(DEVICES[d]), self.is_owned(d));
-            if (says == Some(DRIVER)) != is {
+            if matches!(says, Some(DRIVER | SPARE)) != is {
                 let detail = format!("{}: the machine says {says:?}, and its driver has it: {is}", DEVICES[d]);
                 return Err(differs(Promise::NoUseAfterRevoke, "driver data", detail));
             }

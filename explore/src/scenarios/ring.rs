@@ -149,6 +149,7 @@ impl Drop for Entry {
 type Children = Arc<dyn Fn(&str) -> Vec<DeviceDesc> + Send + Sync>;
 /// The devices below a device, by names, and true for those that firmware describes there.
 type Below = Arc<dyn Fn(&str) -> Vec<(&'static str, bool)> + Send + Sync>;
+type IsThere = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// Driver of [`RingModel`].
 pub(super) struct RingDriver {
@@ -158,6 +159,25 @@ pub(super) struct RingDriver {
     /// Devices that must have been unbound before a device is asked to stop: where firmware describes them, before one that is
     /// removed is.
     pub(super) below: Below,
+    /// True for a device that the machine has.
+    pub(super) is_there: IsThere,
+}
+
+/// The same driver under another name, which a device is offered to when the first one is removed.
+pub(super) struct SpareDriver(pub(super) RingDriver);
+
+impl Driver for SpareDriver {
+    const NAME: &'static str = "ring-spare";
+    const MATCHES: &'static [Match] = RingDriver::MATCHES;
+    type Data<'b> = Port<'b>;
+
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Port<'b>, ProbeError> {
+        self.0.probe(dev)
+    }
+
+    fn quiesce(port: &Port<'_>) -> Result<Quiesced, QuiesceError> {
+        RingDriver::quiesce(port)
+    }
 }
 
 /// Driver data.
@@ -169,6 +189,7 @@ pub(super) struct Port<'b> {
     interrupts: Arc<AtomicU32>,
     entry: Entry,
     below: Vec<(&'static str, bool)>,
+    is_there: IsThere,
     irq: Option<Irq<'b>>,
     _regulator: Option<SupplyUse>,
 }
@@ -220,6 +241,7 @@ impl Driver for RingDriver {
             interrupts: requests,
             entry,
             below: (self.below)(dev.name()),
+            is_there: Arc::clone(&self.is_there),
             irq,
             _regulator: regulator,
         })
@@ -229,10 +251,13 @@ impl Driver for RingDriver {
         let (owners, name) = (&port.entry.owners, port.entry.device.as_str());
         let mut stops = owners.stops();
         let removed = stops.removed == Some(name);
-        let mut below = port.below.iter().filter(|(_, by_firmware)| removed || !by_firmware).map(|(below, _)| below);
-        let bound = below.find(|below| owners.of(below).is_some());
+        // Those that its driver has added are gone by then, too.
+        let is_early = |(below, by_firmware): &&(&str, bool)| {
+            if *by_firmware { removed && owners.of(below).is_some() } else { (port.is_there)(below) }
+        };
+        let early = port.below.iter().find(is_early);
         stops.wrong.extend(
-            bound.map(|below| format!("{name} is asked to stop before {below}, which is below it, was unbound")),
+            early.map(|(below, _)| format!("{name} is asked to stop before {below}, which is below it, is gone")),
         );
         if stops.jammed.contains(name) {
             stops.running.insert(name.to_owned());

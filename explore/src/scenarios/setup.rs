@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::binding::Phase;
-use bindery::device::{DeviceDesc, NodeId, Resource, Supplier, SupplierKind};
+use bindery::device::{DeviceDesc, NodeId, RegionKind, ReservedRegion, Resource, Supplier, SupplierKind};
 use bindery::dma::DmaMemory;
 use bindery::env::{Env as _, IrqLine, Trigger};
 use bindery::iommu::{DomainKind, Grouping, OwnerId};
@@ -16,10 +16,10 @@ use bindery_drivers::vfio::{Session, Vfio};
 use bindery_sim::board::Board;
 use bindery_sim::mmu::{Mmu, MmuDriver};
 use bindery_sim::models::attached::Wiring;
-use bindery_sim::power::{PowerController, PowerDriver};
+use bindery_sim::power::{LineId, PowerController, PowerDriver};
 use bindery_sim::salvator::Salvator;
 
-use super::ring::{Owners, PAGE, RingDriver, RingModel};
+use super::ring::{Owners, PAGE, RingDriver, RingModel, SpareDriver};
 use super::topology::{CONTROLLERS, DEVICES, IOMMUS, Topology};
 use crate::engine::Violation;
 use crate::scene::fixture::Fixture;
@@ -31,6 +31,8 @@ pub(super) const RELEASE: Duration = Duration::from_millis(2);
 /// The pass-through owner, and the driver of devices.
 pub(super) const OWNER: &str = "vfio-platform";
 pub(super) const DRIVER: &str = "ring";
+/// Another driver of devices.
+pub(super) const SPARE: &str = "ring-spare";
 /// Name of each guest.
 const GUESTS: [&str; 2] = ["guest-a", "guest-b"];
 
@@ -100,6 +102,9 @@ impl Setup {
         let grouping = |apart: &bool| if *apart { Grouping::PerStream } else { Grouping::PerInstance };
         let iommus: Vec<_> =
             topology.iommus.iter().zip(IOMMUS).map(|(apart, name)| Mmu::new(name, grouping(apart))).collect();
+        if let Some(limit) = topology.contexts {
+            iommus.iter().for_each(|iommu| iommu.limit_contexts(limit));
+        }
         let controllers: Vec<_> = (0..topology.controllers).map(|_| PowerController::new()).collect();
         let mut board = Salvator::new().frames(PAGES * PAGE).contiguous(PAGE);
         for (d, device) in topology.devices.iter().enumerate() {
@@ -163,6 +168,56 @@ impl Setup {
         machine.register(Vfio { release_timeout: RELEASE });
         machine.register(MmuDriver(named(IOMMUS).into_iter().zip(self.iommus.iter().cloned()).collect()));
         machine.register(PowerDriver(named(CONTROLLERS).into_iter().zip(self.controllers.iter().cloned()).collect()));
+        machine.register(self.ring());
+        if self.topology.spare {
+            machine.register(SpareDriver(self.ring()));
+        }
+        for name in IOMMUS.iter().take(self.iommus.len()) {
+            let _ = machine.bind(name, "mmu");
+        }
+        for name in CONTROLLERS.iter().take(self.controllers.len()) {
+            let _ = machine.bind(name, "power");
+        }
+        for d in self.topology.arrival.iter().filter(|d| self.parent(**d).is_none()) {
+            let _ = machine.add_device(self.describe(*d));
+        }
+    }
+
+    /// Devices with regions use these all the time, as long as they are there.
+    pub(super) fn watch_regions(&self) {
+        for ((iommu, stream), pages) in self.regions(None) {
+            self.iommus[iommu].watch(stream, pages);
+        }
+    }
+
+    /// Pages of regions of each stream, but for those of device `but`.
+    fn regions(&self, but: Option<usize>) -> BTreeMap<(usize, u32), BTreeSet<u64>> {
+        let mut pages: BTreeMap<(usize, u32), BTreeSet<u64>> = BTreeMap::new();
+        for (d, device) in self.topology.devices.iter().enumerate() {
+            for stream in device.streams.iter().filter(|(iommu, _)| self.iommu_is_bound(*iommu)) {
+                let region = self.topology.region(d).filter(|_| Some(d) != but && self.is_there(d));
+                pages.entry(*stream).or_default().extend(region.into_iter().flat_map(<[u64; 2]>::from));
+            }
+        }
+        pages
+    }
+
+    /// Device `d` is leaving, and does not use its region.
+    pub(super) fn unwatch_region(&self, d: usize) {
+        for ((iommu, stream), pages) in self.regions(Some(d)) {
+            self.iommus[iommu].watch_only(stream, &pages);
+        }
+    }
+
+    /// Nobody uses regions behind IOMMU `i`, which leaves.
+    pub(super) fn unwatch_regions(&self, i: usize) {
+        for (_, stream) in self.topology.devices.iter().flat_map(|d| &d.streams).filter(|(iommu, _)| *iommu == i) {
+            self.iommus[i].watch_only(*stream, &BTreeSet::new());
+        }
+    }
+
+    /// The driver of devices.
+    pub(super) fn ring(&self) -> RingDriver {
         let of_parent: Vec<_> = (0..self.topology.devices.len()).map(|d| (self.parent(d), self.describe(d))).collect();
         let children = move |parent: &str| {
             let of_parent = of_parent.iter().filter(|(p, _)| p.is_some_and(|p| DEVICES[p] == parent));
@@ -176,17 +231,18 @@ impl Setup {
                 .map(|d| (DEVICES[d], topology.devices[d].below.is_some()))
                 .collect()
         };
-        let (owners, children, below) = (Arc::clone(&self.owners), Arc::new(children), Arc::new(below));
-        machine.register(RingDriver { owners, children, below });
-        for name in IOMMUS.iter().take(self.iommus.len()) {
-            let _ = machine.bind(name, "mmu");
+        let machine = Arc::downgrade(&self.machine);
+        let is_there = move |name: &str| machine.upgrade().is_some_and(|machine| machine.device(name).is_some());
+        RingDriver {
+            owners: Arc::clone(&self.owners),
+            children: Arc::new(children),
+            below: Arc::new(below),
+            is_there: Arc::new(is_there),
         }
-        for name in CONTROLLERS.iter().take(self.controllers.len()) {
-            let _ = machine.bind(name, "power");
-        }
-        for d in self.topology.arrival.iter().filter(|d| self.parent(**d).is_none()) {
-            let _ = machine.add_device(self.describe(*d));
-        }
+    }
+
+    pub(super) fn has_driver(&self) -> bool {
+        self.machine.drivers().contains(&DRIVER)
     }
 
     pub(super) fn parent(&self, d: usize) -> Option<usize> {
@@ -201,6 +257,10 @@ impl Setup {
         desc.dma.coherent = true;
         desc.resources.push(Resource::Mem { base: registers(d), len: PAGE });
         desc.resources.extend(spec.line.map(|line| Resource::Irq { line: IrqLine(line), trigger: Trigger::LevelHigh }));
+        if let Some((first, last)) = self.topology.region(d) {
+            let (first, last) = (DeviceAddr(first), DeviceAddr(last + (PAGE - 1)));
+            desc.dma.reserved.push(ReservedRegion { first, last, kind: RegionKind::Direct });
+        }
         let node = |d: usize| self.machine.with_nodes(|nodes| nodes.find_or_add(&format!("/{}", DEVICES[d])));
         if spec.below.is_some() || self.topology.devices.iter().any(|e| e.below == Some(d)) {
             desc.node = Some(node(d));
@@ -275,9 +335,21 @@ impl Setup {
         self.driver(CONTROLLERS[controller]).is_some()
     }
 
+    /// The reset lines of device `d`.
+    pub(super) fn resets_of(&self, d: usize) -> impl Iterator<Item = (usize, LineId)> + '_ {
+        self.topology.lines_of(d).filter(|(_, line)| line.0 == SupplierKind::Reset)
+    }
+
+    /// Other devices on a supply line of device `d` that have a driver, or had one and do not stop.
+    pub(super) fn others_on(&self, d: usize, line: (usize, LineId)) -> Vec<usize> {
+        let others = (0..self.topology.devices.len()).filter(|e| *e != d);
+        let others = others.filter(|e| self.is_owned(*e) || self.is_passed(*e) || self.may_run(*e));
+        others.filter(|e| self.topology.lines_of(*e).any(|other| other == line)).collect()
+    }
+
     /// Number of times that device `d` was reset by its first reset line. `None` without one.
     pub(super) fn resets(&self, d: usize) -> Option<u64> {
-        let (controller, line) = self.topology.lines_of(d).find(|(_, line)| line.0 == SupplierKind::Reset)?;
+        let (controller, line) = self.resets_of(d).next()?;
         Some(self.controllers[controller].offs(line))
     }
 

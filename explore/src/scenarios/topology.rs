@@ -4,6 +4,8 @@
 use bindery::device::SupplierKind;
 use bindery_sim::power::LineId;
 
+use super::ring::PAGE;
+
 /// Names of devices.
 pub(super) const DEVICES: [&str; 4] = ["dev-a", "dev-b", "dev-c", "dev-d"];
 /// Names of IOMMUs.
@@ -26,6 +28,15 @@ pub(super) struct DeviceSpec {
     pub(super) parent: Option<usize>,
     /// Device below which firmware describes this one.
     pub(super) below: Option<usize>,
+    /// Firmware has it use two pages that must stay mapped.
+    pub(super) region: bool,
+}
+
+impl DeviceSpec {
+    /// One behind the first IOMMU.
+    pub(super) fn on(stream: u32) -> Self {
+        Self { streams: vec![(0, stream)], ..Self::default() }
+    }
 }
 
 /// A small system.
@@ -33,11 +44,15 @@ pub(super) struct DeviceSpec {
 pub(super) struct Topology {
     /// For each IOMMU: true when it isolates streams from each other.
     pub(super) iommus: Vec<bool>,
+    /// Number of contexts of each IOMMU, if it is limited.
+    pub(super) contexts: Option<usize>,
     /// Number of power controllers.
     pub(super) controllers: usize,
     /// Lines that power controllers need: the controller, that of the line, the line.
     pub(super) powered: Vec<(usize, usize, LineId)>,
     pub(super) devices: Vec<DeviceSpec>,
+    /// A second driver matches the devices.
+    pub(super) spare: bool,
     /// Order in which the devices are added.
     pub(super) arrival: Vec<usize>,
 }
@@ -87,6 +102,10 @@ impl Topology {
         Self { iommus: isolates.to_vec(), ..self }
     }
 
+    pub(super) fn contexts(self, contexts: usize) -> Self {
+        Self { contexts: Some(contexts), ..self }
+    }
+
     pub(super) fn controllers(self, controllers: usize) -> Self {
         Self { controllers, ..self }
     }
@@ -99,6 +118,12 @@ impl Topology {
     pub(super) fn below(&self, d: usize) -> impl Iterator<Item = usize> + '_ {
         let all = self.devices.iter().enumerate();
         all.filter(move |(_, e)| e.parent == Some(d) || e.below == Some(d)).map(|(e, _)| e)
+    }
+
+    /// First and last page of the region that firmware has device `d` use. It overlaps that of the next device.
+    pub(super) fn region(&self, d: usize) -> Option<(u64, u64)> {
+        let first = 0x7000_0000 + d as u64 * PAGE;
+        self.devices[d].region.then_some((first, first + PAGE))
     }
 
     /// Every supply line of device `d`, with its regulator.

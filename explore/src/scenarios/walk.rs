@@ -8,9 +8,10 @@ use bindery::env::Env as _;
 use bindery::promise::Promise;
 
 use super::NamedScenario;
+use super::effect::{Effect, Expected};
 use super::oracle::Strictness;
-use super::setup::{DRIVER, OWNER, RELEASE, Setup};
-use super::step::{Effect, Expected, Step};
+use super::setup::{DRIVER, OWNER, RELEASE, SPARE, Setup};
+use super::step::Step;
 use super::topology::{CONTROLLERS, DEVICES, IOMMUS};
 use crate::engine::{Chooser, FastHasher, Kind, Violation, Visit};
 use crate::events;
@@ -22,6 +23,8 @@ struct Walk<'a> {
     setup: Arc<Setup>,
     scene: Scene,
     exact: Strictness,
+    /// Hardware has refused something on this path, or will.
+    is_upset: bool,
 }
 
 /// Executes one path: at most as many steps as the scenario's bound says, a tear-down, and a recovery.
@@ -37,6 +40,7 @@ pub(super) fn path(scenario: &NamedScenario, chooser: &Chooser) -> Result<(), Vi
         setup,
         scene,
         exact: Strictness { free, faults: scenario.bounds.faults, ..Strictness::default() },
+        is_upset: false,
     };
     let outcome = walk.run();
     walk.setup.release_callbacks();
@@ -85,7 +89,8 @@ impl Walk<'_> {
     /// Takes one step, and compares the hardware with what its users hold.
     fn step(&mut self, step: Step) -> Result<(), Violation> {
         let chooser = self.scene.chooser().clone();
-        let expected = self.setup.expected(step);
+        let expected = if self.is_upset { Expected::Either } else { self.setup.expected(step) };
+        let held = self.setup.held();
         chooser.log(|| format!("== {}", step.text()));
         let (is_asked, begun) = (self.setup.asks_a_silent_guest(step), self.setup.board.now());
         let effect = self.setup.take(step)?;
@@ -122,6 +127,11 @@ impl Walk<'_> {
         match step {
             Step::FailFlush(..) | Step::Lazy(_) => self.exact.may_remember = true,
             Step::Jam(_) => self.exact.has_jammed = true,
+            Step::FailAttach(_) => {
+                self.is_upset = true;
+                self.exact.refusals += 1;
+            }
+            Step::StickReset(_) => self.is_upset = true,
             // Batches are flushed by a timer, whatever the users do.
             Step::Silence if !self.setup.has_failing_flush() => self.exact.may_remember = false,
             Step::Silence => {}
@@ -131,10 +141,13 @@ impl Walk<'_> {
         self.scene.step("step")?;
         self.forget_revoked();
         self.nobody_waits_for_what_is_there()?;
+        if step == Step::RemoveDriver {
+            self.everybody_has_the_spare(&held)?;
+        }
         self.compare()
     }
 
-    /// Whoever was deferred is bound once its suppliers are (P8). A failed call may have kept it unbound.
+    /// Whoever was deferred is bound once its suppliers are, and what others had is free (P8). A failed call may have kept it unbound.
     fn nobody_waits_for_what_is_there(&self) -> Result<(), Violation> {
         let setup = &self.setup;
         if !self.scenario.spec.autoprobe || self.scene.chooser().is_disturbed() {
@@ -142,10 +155,23 @@ impl Walk<'_> {
         }
         let deferred = setup.machine.waiting();
         let name = |d: &usize| deferred.iter().any(|waits| *waits.device == *DEVICES[*d]);
-        match (0..setup.topology.devices.len()).find(|d| name(d) && setup.is_supplied(*d)) {
+        let can_bind = |d: &usize| setup.expected(Step::Bind(*d)) == Expected::Done;
+        match (0..setup.topology.devices.len()).find(|d| name(d) && can_bind(d)) {
             Some(d) => {
-                let detail = format!("{} waits, and its suppliers are bound", DEVICES[d]);
+                let detail = format!("{} waits, and all that it needs is there", DEVICES[d]);
                 Err(Violation::new(Promise::OrderIndependent, "waits for what is there", detail))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Devices that a driver which was removed `held` are offered to the other one.
+    fn everybody_has_the_spare(&self, held: &[usize]) -> Result<(), Violation> {
+        let is_left = |d: &&usize| !self.setup.is_owned(**d) && self.setup.is_supplied(**d);
+        match held.iter().find(is_left).filter(|_| !self.is_upset && !self.scene.chooser().is_disturbed()) {
+            Some(d) => {
+                let detail = format!("{} has no driver, and another one matches it", DEVICES[*d]);
+                Err(Violation::new(Promise::OrderIndependent, "not offered", detail))
             }
             None => Ok(()),
         }
@@ -165,11 +191,12 @@ impl Walk<'_> {
 
     /// Asks the models, without faults.
     fn compare(&mut self) -> Result<(), Violation> {
-        self.exact.has_failed = self.scene.chooser().has_failed();
+        self.exact.has_failed = self.is_upset || self.scene.chooser().has_failed();
         if self.exact.has_failed {
             self.exact.may_remember = true;
         }
         self.scene.disable_faults(true);
+        self.setup.watch_regions();
         let result = self.setup.drivers_agree().and_then(|()| self.setup.compare(&self.exact));
         self.scene.disable_faults(false);
         result
@@ -179,6 +206,7 @@ impl Walk<'_> {
     fn state(&self, round: u32) -> u64 {
         let mut state = FastHasher::default();
         (round, self.scene.digest(), self.exact.may_remember, self.exact.has_jammed).hash(&mut state);
+        (self.is_upset, self.exact.refusals, self.setup.has_driver()).hash(&mut state);
         for iommu in &self.setup.iommus {
             iommu.hash_state(&mut state);
         }
@@ -222,9 +250,17 @@ impl Walk<'_> {
         for iommu in &setup.iommus {
             iommu.clear_faults();
         }
+        setup.controllers.iter().for_each(|controller| controller.unstick());
+        if self.scenario.spec.autoprobe {
+            // Whoever waits for a turn has it.
+            machine.settle();
+        }
         setup.owners.stops().jammed.clear();
         setup.gone().clear();
         machine.set_autoprobe(false);
+        if !setup.has_driver() {
+            machine.register(setup.ring());
+        }
         for name in IOMMUS.iter().take(setup.iommus.len()) {
             let _ = machine.bind(name, "mmu");
         }
@@ -235,6 +271,7 @@ impl Walk<'_> {
         for d in devices.clone() {
             let _ = machine.unbind(DEVICES[d], OWNER);
             let _ = machine.unbind(DEVICES[d], DRIVER);
+            let _ = machine.unbind(DEVICES[d], SPARE);
             let _ = setup.board.plug(DEVICES[d]);
             setup.owners.stops().running.remove(DEVICES[d]);
             if !setup.is_there(d) && setup.parent(d).is_none() {
@@ -245,7 +282,8 @@ impl Walk<'_> {
             device.set_driver_override(None);
         }
         // With probing by itself, whoever was deferred is queued by now, and probed below.
-        if !self.scene.chooser().has_failed() && !self.exact.has_jammed && !self.scenario.spec.autoprobe {
+        let has_failed = self.is_upset || self.scene.chooser().has_failed();
+        if !has_failed && !self.exact.has_jammed && !self.scenario.spec.autoprobe {
             // Binding a device again would take back what the steps have left.
             self.compare_with_start(start, "state differs after tear-down")?;
         }
@@ -256,6 +294,9 @@ impl Walk<'_> {
                 return Err(Violation::new(Promise::NothingLeft, "not bound again", detail));
             }
             setup.take(Step::Transfer(d))?;
+            if setup.topology.contexts.is_some() {
+                setup.take(Step::Unbind(d))?;
+            }
         }
         for d in devices.rev() {
             if setup.is_owned(d) {
@@ -278,7 +319,8 @@ impl Walk<'_> {
         let exact = Strictness { free: self.exact.free.clone(), ..Strictness::default() };
         setup.compare(&exact)?;
         self.scene.check("recovered")?;
-        (self.exact.may_remember, self.exact.has_jammed) = (false, false);
+        (self.exact.may_remember, self.exact.has_jammed, self.exact.refusals) = (false, false, 0);
+        self.is_upset = false;
         let same = self.state(0) == start;
         machine.set_autoprobe(false);
         self.scene.chooser().check(Promise::NothingLeft, same, kind, || {

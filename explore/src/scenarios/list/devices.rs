@@ -1,80 +1,12 @@
-//! The scenarios.
+//! Scenarios of drivers of the host.
 
 use bindery::device::SupplierKind::{Clock, Power, Reset};
 
-use super::setup::Manner;
-use super::step::Step;
-use super::topology::{DeviceSpec, Numbers, Topology};
+use super::{A, B, C, D, SPEC, Spec};
+use crate::scenarios::step::Step;
+use crate::scenarios::topology::{DeviceSpec, Topology};
 
-const A: usize = 0;
-const B: usize = 1;
-const C: usize = 2;
-const D: usize = 3;
-
-/// One scenario.
-pub(super) struct Spec {
-    pub(super) name: &'static str,
-    pub(super) title: &'static str,
-    pub(super) topology: fn(&mut Numbers) -> Topology,
-    /// Steps with which every path begins.
-    pub(super) begin: &'static [Step],
-    /// Steps that it is made of.
-    pub(super) steps: &'static [Step],
-    /// Steps that may run concurrently.
-    pub(super) concurrent: &'static [Step],
-    /// Steps of a path.
-    pub(super) rounds: u32,
-    pub(super) faults: u32,
-    pub(super) preemptions: u32,
-    pub(super) manner: Manner,
-    pub(super) autoprobe: bool,
-}
-
-const SPEC: Spec = Spec {
-    name: "",
-    title: "",
-    topology: |_| Topology::default(),
-    begin: &[],
-    steps: &[],
-    concurrent: &[],
-    rounds: 4,
-    faults: 1,
-    preemptions: 1,
-    manner: Manner::Releases,
-    autoprobe: false,
-};
-
-/// All of them.
 pub(super) const ALL: &[Spec] = &[
-    Spec {
-        name: "two-devices-on-a-line",
-        title: "two devices raise one interrupt line, each bound, used and removed beside the other",
-        topology: |n| {
-            let line = Some(n.line(0));
-            let device = |n: &mut Numbers, slot| DeviceSpec {
-                line,
-                streams: vec![(0, n.distinct(slot))],
-                supplies: vec![(0, (Reset, n.distinct(slot)))],
-                ..DeviceSpec::default()
-            };
-            let devices = vec![device(n, 0), device(n, 1)];
-            Topology::of(n, devices).iommus(&[true]).controllers(1)
-        },
-        steps: &[
-            Step::Bind(A),
-            Step::Bind(B),
-            Step::Transfer(A),
-            Step::Transfer(B),
-            Step::Unbind(A),
-            Step::Unbind(B),
-            Step::Give(A),
-            Step::TakeBack(A),
-            Step::Vanish(B),
-            Step::Add(B),
-        ],
-        concurrent: &[Step::Unbind(B), Step::Bind(B)],
-        ..SPEC
-    },
     Spec {
         name: "two-streams",
         title: "a device with two streams of one IOMMU, which isolates them",
@@ -88,6 +20,7 @@ pub(super) const ALL: &[Spec] = &[
             Step::Transfer(A),
             Step::Grow(A),
             Step::Shrink(A),
+            Step::FailAttach(A),
             Step::Unbind(A),
             Step::Remove(A),
             Step::Add(A),
@@ -194,8 +127,7 @@ pub(super) const ALL: &[Spec] = &[
         name: "neighbour",
         title: "a device's IOMMU group gets a second member, which leaves again",
         topology: |n| {
-            let device = |stream| DeviceSpec { streams: vec![(0, stream)], ..DeviceSpec::default() };
-            let devices = vec![device(n.distinct(0)), device(n.distinct(1))];
+            let devices = vec![DeviceSpec::on(n.distinct(0)), DeviceSpec::on(n.distinct(1))];
             Topology::of(n, devices).iommus(&[false])
         },
         steps: &[
@@ -215,8 +147,7 @@ pub(super) const ALL: &[Spec] = &[
         name: "iommu-leaves",
         title: "an IOMMU is unbound under two devices and returns; its devices are bound again without being asked",
         topology: |n| {
-            let device = |stream| DeviceSpec { streams: vec![(0, stream)], ..DeviceSpec::default() };
-            let devices = vec![device(n.distinct(0)), device(n.distinct(1))];
+            let devices = vec![DeviceSpec::on(n.distinct(0)), DeviceSpec::on(n.distinct(1))];
             Topology::of(n, devices).iommus(&[true])
         },
         begin: &[Step::Bind(A), Step::Bind(B)],
@@ -259,61 +190,6 @@ pub(super) const ALL: &[Spec] = &[
         ..SPEC
     },
     Spec {
-        name: "two-guests",
-        title: "two devices of one IOMMU group are given away, and two guests want them",
-        topology: |n| {
-            let device = |n: &mut Numbers, slot| DeviceSpec {
-                streams: vec![(0, n.distinct(slot))],
-                supplies: vec![(0, (Reset, n.distinct(slot)))],
-                line: Some(n.line(slot)),
-                ..DeviceSpec::default()
-            };
-            let devices = vec![device(n, 0), device(n, 1)];
-            Topology::of(n, devices).iommus(&[false]).controllers(1)
-        },
-        begin: &[Step::Give(A), Step::Give(B)],
-        steps: &[
-            Step::Open(A, 0),
-            Step::Open(B, 1),
-            Step::Open(B, 0),
-            Step::GuestMap(A, 0),
-            Step::GuestMap(B, 0),
-            Step::GuestTransfer(A),
-            Step::Close(A),
-            Step::TakeBack(A),
-            Step::TakeBack(B),
-            Step::Bind(A),
-        ],
-        concurrent: &[Step::TakeBack(B), Step::Close(A)],
-        ..SPEC
-    },
-    Spec {
-        name: "guest-errs",
-        title: "a guest maps and unmaps while invalidations are not confirmed, maps the same address again, and leaves",
-        topology: |n| {
-            let device = DeviceSpec {
-                streams: vec![(0, n.distinct(0))],
-                supplies: vec![(0, (Reset, n.distinct(1)))],
-                ..DeviceSpec::default()
-            };
-            Topology::of(n, vec![device]).iommus(&[true]).controllers(1)
-        },
-        begin: &[Step::Give(A), Step::Open(A, 0), Step::GuestMap(A, 0), Step::GuestMap(A, 1)],
-        steps: &[
-            Step::FailFlush(A, 1),
-            Step::FailFlush(A, 3),
-            Step::GuestUnmap(A, 0),
-            Step::GuestUnmap(A, 1),
-            Step::GuestMap(A, 0),
-            Step::GuestTransfer(A),
-            Step::Close(A),
-            Step::Open(A, 1),
-            Step::TakeBack(A),
-            Step::Bind(A),
-        ],
-        ..SPEC
-    },
-    Spec {
         name: "lazy-and-silent",
         title: "a device in a lazy domain releases memory, and then nobody does anything any more",
         topology: |n| {
@@ -331,77 +207,6 @@ pub(super) const ALL: &[Spec] = &[
             Step::Bind(A),
         ],
         concurrent: &[Step::Grow(A), Step::Unbind(A)],
-        ..SPEC
-    },
-    Spec {
-        name: "callback-blocks",
-        title: "a guest's callback does not return when the host wants the device back",
-        topology: |n| {
-            let device = |n: &mut Numbers, slot| DeviceSpec {
-                streams: vec![(0, n.distinct(slot))],
-                supplies: vec![(0, (Reset, n.distinct(slot)))],
-                ..DeviceSpec::default()
-            };
-            let devices = vec![device(n, 0), device(n, 1)];
-            Topology::of(n, devices).iommus(&[true]).controllers(1)
-        },
-        begin: &[Step::Give(A), Step::Open(A, 0), Step::GuestMap(A, 0)],
-        steps: &[Step::TakeBack(A), Step::Bind(A), Step::Bind(B), Step::Transfer(B), Step::Give(A), Step::Open(A, 1)],
-        concurrent: &[Step::Bind(B), Step::TakeBack(A)],
-        manner: Manner::Blocks,
-        ..SPEC
-    },
-    Spec {
-        name: "guest-is-silent",
-        title: "a guest does not answer when the host wants the device back, and errs afterwards",
-        topology: |n| {
-            let device = DeviceSpec {
-                streams: vec![(0, n.distinct(0)), (0, n.distinct(1))],
-                supplies: vec![(0, (Reset, n.distinct(1)))],
-                line: Some(n.line(0)),
-                ..DeviceSpec::default()
-            };
-            Topology::of(n, vec![device]).iommus(&[true]).controllers(1)
-        },
-        begin: &[Step::Give(A), Step::Open(A, 0)],
-        steps: &[
-            Step::GuestMap(A, 0),
-            Step::GuestTransfer(A),
-            Step::TakeBack(A),
-            Step::Remove(A),
-            Step::Add(A),
-            Step::UnbindIommu(A),
-            Step::BindIommu(A),
-            Step::Bind(A),
-        ],
-        concurrent: &[Step::GuestMap(A, 0), Step::Remove(A)],
-        manner: Manner::Silent,
-        ..SPEC
-    },
-    Spec {
-        name: "guest-keeps-session",
-        title: "a guest that does not answer keeps the session that was ended, and another one gets a device of the same group",
-        topology: |n| {
-            let device = |n: &mut Numbers, slot| DeviceSpec {
-                streams: vec![(0, n.distinct(slot))],
-                supplies: vec![(0, (Reset, n.distinct(slot)))],
-                ..DeviceSpec::default()
-            };
-            let devices = vec![device(n, 0), device(n, 1)];
-            Topology::of(n, devices).iommus(&[false]).controllers(1)
-        },
-        begin: &[Step::Give(A), Step::Give(B), Step::Open(A, 0)],
-        steps: &[
-            Step::GuestMap(A, 0),
-            Step::TakeBack(A),
-            Step::Open(B, 1),
-            Step::GuestMap(B, 1),
-            Step::Close(B),
-            Step::Give(A),
-            Step::Open(A, 1),
-        ],
-        concurrent: &[Step::Open(B, 1)],
-        manner: Manner::Silent,
         ..SPEC
     },
     Spec {
@@ -469,6 +274,62 @@ pub(super) const ALL: &[Spec] = &[
             Step::Add(A),
             Step::Add(D),
         ],
+        ..SPEC
+    },
+    Spec {
+        name: "firmware-region",
+        title: "two devices on one stream use memory of firmware's, whether they have a driver or not",
+        topology: |n| {
+            let stream = n.distinct(0);
+            let device = || DeviceSpec { streams: vec![(0, stream)], region: true, ..DeviceSpec::default() };
+            Topology::of(n, vec![device(), device()]).iommus(&[true])
+        },
+        steps: &[
+            Step::Bind(A),
+            Step::Grow(A),
+            Step::Unbind(A),
+            Step::Bind(B),
+            Step::Unbind(B),
+            Step::Remove(B),
+            Step::Add(B),
+            Step::UnbindIommu(A),
+            Step::BindIommu(A),
+        ],
+        concurrent: &[Step::Unbind(A), Step::Remove(B)],
+        ..SPEC
+    },
+    Spec {
+        name: "one-context",
+        title: "an IOMMU has one context, which two devices want",
+        topology: |n| {
+            let devices = vec![DeviceSpec::on(n.distinct(0)), DeviceSpec::on(n.distinct(1))];
+            Topology::of(n, devices).iommus(&[true]).contexts(1)
+        },
+        begin: &[Step::Bind(A)],
+        steps: &[
+            Step::Transfer(A),
+            Step::Bind(B),
+            Step::Unbind(A),
+            Step::Unbind(B),
+            Step::Remove(B),
+            Step::Add(B),
+            Step::Bind(A),
+        ],
+        concurrent: &[Step::Unbind(A), Step::Remove(B)],
+        autoprobe: true,
+        ..SPEC
+    },
+    Spec {
+        name: "two-drivers",
+        title: "the driver of two devices is removed, and another one matches them",
+        topology: |n| {
+            let devices = vec![DeviceSpec::on(n.distinct(0)), DeviceSpec::on(n.distinct(1))];
+            Topology { spare: true, ..Topology::of(n, devices).iommus(&[true]) }
+        },
+        begin: &[Step::Bind(A)],
+        steps: &[Step::RemoveDriver, Step::AddDriver, Step::Bind(B), Step::Transfer(A), Step::Unbind(A)],
+        concurrent: &[Step::RemoveDriver],
+        autoprobe: true,
         ..SPEC
     },
 ];
