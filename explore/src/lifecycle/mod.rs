@@ -244,8 +244,13 @@ impl Lifecycle {
             .collect();
         let held = known.as_ref().map_or(&[][..], |names| &names.held);
         let on_board = known.as_ref().map_or(&[][..], |names| &names.on_board);
-        let is_used =
-            |kind: &ResourceKind| if OPTIONAL.contains(kind) { held.contains(kind) } else { on_board.contains(kind) };
+        // Nobody takes an IOMMU away but from the device behind it.
+        let is_behind = known.as_ref().is_some_and(|names| names.iommu.is_some());
+        let is_used = |kind: &ResourceKind| match kind {
+            ResourceKind::Iommu => is_behind || held.contains(kind),
+            kind if OPTIONAL.contains(kind) => held.contains(kind),
+            kind => on_board.contains(kind),
+        };
         let unused = ResourceKind::ALL.iter().filter(|kind| known.is_some() && !is_used(kind));
         let mut unused: Vec<_> = unused.flat_map(|kind| points_of(*kind)).collect();
         if known.as_ref().is_some_and(|names| !names.registers_fail) {

@@ -62,25 +62,6 @@ pub(super) const VARIANTS: &[Variant] = &[
         };
         ends(play, "vanishing", vanish, |play| play.scene.machine().device(&play.names.device).is_none())
     }),
-    Variant {
-        possible: is_on_a_link,
-        ..settled("lifecycle: an uncorrectable error", |play| {
-            let fail = |play: &Play<'_>| {
-                play.scene.machine().device_departs(&play.names.device, Departure::Failed);
-            };
-            ends(play, "uncorrectable error", fail, |play| play.scene.machine().device(&play.names.device).is_none())
-        })
-    },
-    Variant {
-        possible: is_on_a_link,
-        ..settled("lifecycle: the link goes down", |play| {
-            let fall = |play: &Play<'_>| {
-                let _ = play.scene.board().unplug(&play.names.part);
-                play.scene.machine().device_departs(&play.names.device, Departure::LinkDown);
-            };
-            ends(play, "link down", fall, |play| play.scene.machine().device(&play.names.device).is_none())
-        })
-    },
     settled("lifecycle: the driver is removed", |play| {
         let unregister = |play: &Play<'_>| {
             play.scene.machine().unregister(play.names.driver);
@@ -115,6 +96,25 @@ pub(super) const VARIANTS: &[Variant] = &[
         new_fixture: NewFixture::Always,
         untranslated: true,
         ..settled("lifecycle: untranslated group peer", group_peer)
+    },
+    Variant {
+        possible: is_on_a_link,
+        ..settled("lifecycle: an uncorrectable error", |play| {
+            let fail = |play: &Play<'_>| {
+                play.scene.machine().device_departs(&play.names.device, Departure::Failed);
+            };
+            ends(play, "uncorrectable error", fail, |play| play.scene.machine().device(&play.names.device).is_none())
+        })
+    },
+    Variant {
+        possible: is_on_a_link,
+        ..settled("lifecycle: the link goes down", |play| {
+            let fall = |play: &Play<'_>| {
+                let _ = play.scene.board().unplug(&play.names.part);
+                play.scene.machine().device_departs(&play.names.device, Departure::LinkDown);
+            };
+            ends(play, "link down", fall, |play| play.scene.machine().device(&play.names.device).is_none())
+        })
     },
 ];
 
