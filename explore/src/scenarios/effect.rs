@@ -276,7 +276,9 @@ impl Setup {
                 Effect::Done
             }
             Step::StickReset(d) => {
-                self.resets_of(d).for_each(|(c, line)| self.controllers[c].stick(line));
+                for (c, line) in self.resets_of(d) {
+                    self.controllers[c].stick(line);
+                }
                 Effect::Done
             }
             Step::RemoveDriver => flag(machine.unregister(DRIVER), "there is no such driver"),

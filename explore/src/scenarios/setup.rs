@@ -103,7 +103,9 @@ impl Setup {
         let iommus: Vec<_> =
             topology.iommus.iter().zip(IOMMUS).map(|(apart, name)| Mmu::new(name, grouping(apart))).collect();
         if let Some(limit) = topology.contexts {
-            iommus.iter().for_each(|iommu| iommu.limit_contexts(limit));
+            for iommu in &iommus {
+                iommu.limit_contexts(limit);
+            }
         }
         let controllers: Vec<_> = (0..topology.controllers).map(|_| PowerController::new()).collect();
         let mut board = Salvator::new().frames(PAGES * PAGE).contiguous(PAGE);

@@ -250,7 +250,9 @@ impl Walk<'_> {
         for iommu in &setup.iommus {
             iommu.clear_faults();
         }
-        setup.controllers.iter().for_each(|controller| controller.unstick());
+        for controller in &setup.controllers {
+            controller.unstick();
+        }
         if self.scenario.spec.autoprobe {
             // Whoever waits for a turn has it.
             machine.settle();
