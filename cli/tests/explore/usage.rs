@@ -60,7 +60,7 @@ fn a_scenario_that_is_not_there_is_named_with_what_there_is() {
     let refused = |args: &[&str], words: &[&str]| assert_eq!(explore(args).refused(words), "");
     refused(
         &["--scenario", "two-stream"],
-        &["'two-stream' for '--scenario <NAME>'", "there are two-devices-on-a-line, two-streams, ", "behind a colon"],
+        &["'two-stream' for '--scenario <NAME>'", "there are two-streams, two-iommus, ", "behind a colon"],
     );
     refused(&["--scenario", "two-streams:zz"], &["'two-streams:zz'", "a seed is a number behind a colon"]);
     refused(&["--scenario", "two-streams:"], &["a seed is a number behind a colon"]);

@@ -250,7 +250,7 @@ impl Domain {
                     // Under the lock under which a later queue gets them.
                     let queue = self.queue.lock();
                     for pages in &pages {
-                        pages.end(batch.number, &proof);
+                        pages.end(&proof);
                     }
                     drop(queue);
                 }
@@ -279,7 +279,7 @@ impl Domain {
                 }
                 let queue = self.queue.lock();
                 for pages in pages {
-                    pages.end_pinned(batch.number);
+                    pages.end_pinned();
                 }
                 drop(queue);
                 let why = format!("invalidation not confirmed: {e}");

@@ -21,7 +21,7 @@ use crate::driver::Quiesced;
 use crate::iommu::{Domain, Flushed};
 use crate::promise::Promise;
 use crate::sync::SpinLock;
-use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::system::System;
 
 /// Path by which a device reaches pages.
@@ -96,7 +96,10 @@ pub(super) struct PageRecord {
     count: AtomicUsize,
     /// Mapped in a slot of an arena, which owns the pages, and is the pin as long as it lasts.
     in_slot: AtomicBool,
-    /// Number of the newest flush queue whose [`QueuedPages`] have the pages, 0 for none. Written under that queue's lock.
+    /// Number of flush queues whose [`QueuedPages`] have the pages: several, when the flush of an earlier one is under way. They may
+    /// end in any order. Written under the lock of the domain's queue.
+    batches: AtomicU32,
+    /// Number of the newest of them. Written under the same lock.
     batch: AtomicU64,
     /// Address of the owner of that pin, which `pins` holds. Written by the owner of the pages alone, one call after the other.
     batch_owner: AtomicUsize,
@@ -115,13 +118,13 @@ impl PageRecord {
     pub(super) fn is_pinned(&self) -> bool {
         // Pairs with the release in `take`: whoever reads 0 sees all that was done before the last pin ended.
         let in_slot = u64::from(self.in_slot.load(Ordering::Acquire));
-        (self.count.load(Ordering::Acquire) as u64 | in_slot | self.batch.load(Ordering::Acquire)) != 0
+        (self.count.load(Ordering::Acquire) as u64 | in_slot | u64::from(self.batches.load(Ordering::Acquire))) != 0
     }
 
     /// True when no device may reach the pages but by what `own` has unmapped and queued in its domain.
     #[inline]
     pub(super) fn is_free_for(&self, own: &Arc<PinOwner>) -> bool {
-        let waits = self.batch.load(Ordering::Acquire);
+        let waits = self.batches.load(Ordering::Acquire);
         let pins = self.count.load(Ordering::Acquire) | usize::from(self.in_slot.load(Ordering::Acquire));
         pins == 0 && (waits == 0 || self.batch_owner.load(Ordering::Relaxed) == Arc::as_ptr(own).addr())
     }
@@ -139,7 +142,7 @@ impl PageRecord {
         let mut pins = self.pins.lock();
         pins.batch_owner = Some(Arc::clone(by));
         self.batch_owner.store(Arc::as_ptr(by).addr(), Ordering::Relaxed);
-        if self.batch.load(Ordering::Relaxed) != 0 {
+        if self.batches.load(Ordering::Relaxed) != 0 {
             // In the queue of another owner: not the batch that this one is about to be in.
             self.batch.store(u64::MAX, Ordering::Relaxed);
         }
@@ -149,19 +152,19 @@ impl PageRecord {
     #[inline]
     pub(super) fn queue_in(&self, batch: u64) -> bool {
         let is_new = self.batch.load(Ordering::Relaxed) != batch;
-        // Released: as for a pin.
-        self.batch.store(batch, Ordering::Release);
+        if is_new {
+            self.batch.store(batch, Ordering::Relaxed);
+            // Released: as for a pin.
+            self.batches.store(self.batches.load(Ordering::Relaxed) + 1, Ordering::Release);
+        }
         is_new
     }
 
-    /// Records that flush queue number `batch` has the pages no more, if it is the newest that had them; under the lock of the queue of
-    /// the same domain.
+    /// Records that one of the flush queues that had the pages has them no more; under the lock of the queue of the same domain.
     #[inline]
-    pub(super) fn end_batch(&self, batch: u64) {
-        if self.batch.load(Ordering::Relaxed) == batch {
-            // Released after the flush; pairs with the acquire in `is_pinned`.
-            self.batch.store(0, Ordering::Release);
-        }
+    pub(super) fn end_batch(&self) {
+        // Released after the flush; pairs with the acquire in `is_pinned`.
+        self.batches.store(self.batches.load(Ordering::Relaxed) - 1, Ordering::Release);
     }
 
     /// Records that a slot of an arena maps the pages, or not any more. Only the owner of the pages calls it, one call after the
@@ -174,7 +177,7 @@ impl PageRecord {
     /// Number of pins, that of a flush queue included.
     #[cfg(all(test, not(loom)))]
     pub(super) fn count(&self) -> usize {
-        self.count.load(Ordering::Acquire) + usize::from(self.batch.load(Ordering::Acquire) != 0)
+        self.count.load(Ordering::Acquire) + self.batches.load(Ordering::Acquire) as usize
     }
 
     fn add(&self, by: &Arc<PinOwner>, state: PinState) -> u64 {
@@ -211,7 +214,7 @@ impl PageRecord {
         let harmless = |p: &&PinEntry| p.state == PinState::Queued && own.is_some_and(|own| p.by.uses(own));
         let pins = self.pins.lock();
         let list = pins.list.iter().filter(|p| !harmless(p)).map(|p| (&p.by, p.state));
-        let waits = self.batch.load(Ordering::Acquire) != 0;
+        let waits = self.batches.load(Ordering::Acquire) != 0;
         let queued = pins.batch_owner.iter().filter(|by| waits && !own.is_some_and(|own| by.uses(own)));
         list.chain(queued.map(|by| (by, PinState::Queued)))
             .map(|(by, state)| Pending { by: Arc::clone(by), state })
@@ -352,16 +355,16 @@ impl QueuedPages {
         }
     }
 
-    /// Ends the pins, of flush queue number `batch`, if `proof` covers them; under the lock of the domain's queue.
-    pub(crate) fn end(&self, batch: u64, proof: &Unreachable) {
+    /// Ends the pins, if `proof` covers them; under the lock of the domain's queue.
+    pub(crate) fn end(&self, proof: &Unreachable) {
         if proof.covers(&self.by) {
-            self.end_all(batch);
+            self.end_all();
         }
     }
 
-    fn end_all(&self, batch: u64) {
+    fn end_all(&self) {
         for memory in self.pages.iter() {
-            memory.record().end_batch(batch);
+            memory.record().end_batch();
         }
     }
 
@@ -387,9 +390,9 @@ impl QueuedPages {
         (Arc::clone(&self.by.device), pins)
     }
 
-    /// Ends the pins, of flush queue number `batch`, of pages that have [others](Self::to_pins); under the lock of the domain's queue.
-    pub(crate) fn end_pinned(mut self, batch: u64) {
-        self.end_all(batch);
+    /// Ends the pins of pages that have [others](Self::to_pins); under the lock of the domain's queue.
+    pub(crate) fn end_pinned(mut self) {
+        self.end_all();
         // Not the last references, which the pins have.
         core::mem::take(&mut *self.pages);
     }
