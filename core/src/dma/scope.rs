@@ -53,8 +53,9 @@ impl Dma<'_> {
     /// returns: unmapped, and confirmed by the IOMMU, in a lazy domain, too. A handle that is forgotten in the scope changes nothing of
     /// that (P9), and nor does a panic.
     ///
-    /// By returning from `f` the driver states that the device does not use them any more. A panic states nothing: without an IOMMU
-    /// the pages are in quarantine then, until the device is shown to be quiesced.
+    /// By returning from `f`, an error as well, the driver states that the device does not use them any more. Where a step may fail
+    /// after the device was started, stop it before the `?`, or call [`leave_running`](Scope::leave_running). A panic states nothing:
+    /// without an IOMMU the pages are in quarantine then, until the device is shown to be quiesced.
     ///
     /// ```
     /// use bindery::dma::Direction;
