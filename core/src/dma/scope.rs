@@ -22,7 +22,7 @@ use crate::lifecycle::Quiesced;
 ///
 /// # Invariants
 ///
-/// `mapped` has every mapping that was made in the scope. Whoever makes a scope [ends](Self::end) it before `'scope` does.
+/// `mapped` has every mapping that was made in the scope. Whoever makes a scope ends it (`end`) before `'scope` does.
 pub struct Scope<'scope, 'env: 'scope> {
     dev: Bound<'scope>,
     mapped: RefCell<List>,
