@@ -253,8 +253,8 @@ impl Shared {
         quiesced
     }
 
-    /// Does what [`revoke`](Self::revoke) does but for the reset, where that was not called: something else has stopped the
-    /// device, or failed to.
+    /// Does what [`revoke`](Self::revoke) does but for the reset. After it there is nothing left to end; where it was not called,
+    /// something else has stopped the device, or failed to.
     pub(super) fn cut_off(&self) {
         if self.host.close_and_drain(&self.door) {
             self.mask_all();

@@ -53,6 +53,7 @@ fn slow(first: usize, end: usize) -> bool {
     }
     let reached = REACHED.load(Relaxed);
     for n in first..end {
+        // SAFETY: the file has a byte for each mutant, and stays mapped until the process ends.
         unsafe { reached.add(n).write_volatile(1) };
     }
     true
@@ -62,6 +63,7 @@ fn begin() {
     if let Some(path) = std::env::var_os("MUTANT_REACHED") {
         let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
         let len = file.metadata().unwrap().len() as usize;
+        // SAFETY: a new mapping, of the length of the file, at an address that the kernel chooses.
         let at = unsafe { mmap(std::ptr::null_mut(), len, 3, 1, file.as_raw_fd(), 0) };
         assert!(at as isize != -1);
         REACHED.store(at, Relaxed);
