@@ -191,7 +191,8 @@ impl DmaBuffer {
     }
 
     /// Writes the copy, if there is one, to the pages and drops it.
-    fn write_back(&mut self) {
+    #[inline]
+    pub(super) fn write_back(&mut self) {
         if self.memory.copy().exists() {
             self.write_copy_back();
         }

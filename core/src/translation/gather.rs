@@ -48,6 +48,12 @@ impl Gather {
         Self { first: DeviceAddr(u64::MAX), last: DeviceAddr(0), keep_tables: false, rest: None }
     }
 
+    /// A gather of `len` bytes (at least 1) at `iova`.
+    #[inline]
+    pub(crate) const fn of(iova: DeviceAddr, len: u64) -> Self {
+        Self { first: iova, last: DeviceAddr(iova.0 + (len - 1)), keep_tables: false, rest: None }
+    }
+
     /// An empty gather of unmaps whose addresses are mapped again soon: a page table keeps what becomes empty, within a bound.
     pub(crate) const fn keeping_tables() -> Self {
         Self { first: DeviceAddr(u64::MAX), last: DeviceAddr(0), keep_tables: true, rest: None }

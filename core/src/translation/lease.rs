@@ -187,33 +187,18 @@ impl Lease {
         phys.0 | self.path.format.bits[prot.bits() as usize % KINDS]
     }
 
-    /// As [`free_entries`](Self::free_entries), for `runs` one behind the other, `len` bytes in all.
+    /// As [`free_entries`](Self::free_entries), for `runs` one behind the other.
     #[inline]
-    pub(crate) fn free_run(
-        &self,
-        len: u64,
-        runs: impl Iterator<Item = (PhysAddr, u64)>,
-        prot: Prot,
-    ) -> Option<&[AtomicU64]> {
-        let (mut all, mut fits) = (0_u64, true);
-        for (phys, run) in runs {
-            fits &= run != 0 && run.is_multiple_of(PAGE_SIZE) && self.fits(phys, run, prot);
-            all = all.wrapping_add(run);
-        }
-        let entries = self.run(len)?;
-        (fits && all == len && is_zero(entries)).then_some(entries)
+    pub(crate) fn free_run(&self, runs: &Runs, prot: Prot) -> Option<&[AtomicU64]> {
+        let fits = runs.bits & (PAGE_SIZE - 1) == 0 && (runs.bits | runs.last) >> self.path.format.output_bits == 0;
+        let entries = self.run(runs.bytes)?;
+        (fits && prot.intersects(Prot::READ | Prot::WRITE) && is_zero(entries)).then_some(entries)
     }
 
-    /// Writes [free entries](Self::free_run) for `runs`.
+    /// Writer of [free entries](Self::free_run). [`written`](Self::written) follows.
     #[inline]
-    pub(crate) fn write_runs(&self, entries: &[AtomicU64], runs: impl Iterator<Item = (PhysAddr, u64)>, prot: Prot) {
-        let (bits, mut rest) = (self.entry(PhysAddr(0), prot), entries);
-        for (phys, len) in runs {
-            let Some((run, behind)) = rest.split_at_checked((len / PAGE_SIZE) as usize) else { break };
-            store(run, phys.0 | bits);
-            rest = behind;
-        }
-        self.written(entries.len());
+    pub(crate) fn writer<'a>(&self, entries: &'a [AtomicU64], prot: Prot) -> RunWriter<'a> {
+        RunWriter { rest: entries.iter(), bits: self.entry(PhysAddr(0), prot) }
     }
 
     /// Maps `runs` one behind the other from the first device address on; an error changes nothing.
@@ -222,10 +207,16 @@ impl Lease {
         runs: impl Iterator<Item = (PhysAddr, u64)> + Clone,
         prot: Prot,
     ) -> Result<(), MapError> {
-        let len = runs.clone().fold(0_u64, |sum, (_, len)| sum.saturating_add(len));
-        match self.free_run(len, runs.clone(), prot) {
+        let (mut all, mut empty) = (Runs::default(), false);
+        for (phys, len) in runs.clone() {
+            empty |= len == 0;
+            all.add(phys, len);
+        }
+        match self.free_run(&all, prot).filter(|_| !empty) {
             Some(entries) => {
-                self.write_runs(entries, runs, prot);
+                let mut writer = self.writer(entries, prot);
+                runs.for_each(|(phys, len)| writer.put(phys, len));
+                self.written(entries.len());
                 Ok(())
             }
             None => Err(self.refusal_of(runs, prot)),
@@ -247,19 +238,24 @@ impl Lease {
 
     /// Unmaps the first `len` bytes, all of which are mapped, and adds them to `gather`; an error changes nothing. True when
     /// hardware that walks the table from its root finds the first page not mapped any more.
+    pub(crate) fn unmap(&mut self, len: u64, gather: &mut Gather) -> Result<bool, MapError> {
+        let gone = self.clear(len)?;
+        gather.add(self.iova, len);
+        Ok(gone)
+    }
+
+    /// As [`unmap`](Self::unmap), of what the caller gathers.
     #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
     #[inline(always)]
-    pub(crate) fn unmap(&mut self, len: u64, gather: &mut Gather) -> Result<bool, MapError> {
+    pub(crate) fn clear(&mut self, len: u64) -> Result<bool, MapError> {
         let Some(entries) = self.run(len) else { return Err(self.not_mapped(len)) };
         if !is_full(entries) {
             return Err(self.not_mapped(len));
         }
         zero(entries);
         self.written(entries.len());
-        gather.add(self.iova, len);
         // Read anew, from the root on.
-        let word = self.path.leaf.words().get(usize::from(self.first));
-        Ok(self.path.is_linked() && word.is_some_and(|word| word.load(Ordering::Relaxed) == 0))
+        Ok(self.path.is_linked() && entries.first().is_some_and(|word| word.load(Ordering::Relaxed) == 0))
     }
 
     /// Why the first `len` bytes cannot be unmapped.
@@ -273,13 +269,66 @@ impl Lease {
     /// Makes the first `count` entries visible to the walker.
     #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
     #[inline(always)]
-    fn written(&self, count: usize) {
+    pub(crate) fn written(&self, count: usize) {
         let leaf = &self.path.leaf;
         if self.path.format.clean {
             leaf.clean(usize::from(self.first), count);
         }
         leaf.window.memory().barrier(Barrier::Write);
     }
+}
+
+/// Runs of pages, as far as it matters to entries that are to map them: checked all at once.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Runs {
+    /// Bytes in all; `u64::MAX` when they are more. A lease is short, so that no length is beyond what is added here.
+    bytes: u64,
+    /// Bits of all first addresses and lengths.
+    bits: u64,
+    /// Bits of all last addresses. Physical addresses are below a power of two: one is too high when any has a bit above.
+    last: u64,
+}
+
+impl Runs {
+    /// Adds a run of at least one byte.
+    #[expect(clippy::inline_always, reason = "a call costs as much as what it does")]
+    #[inline(always)]
+    pub(crate) fn add(&mut self, phys: PhysAddr, len: u64) {
+        self.bits |= phys.0 | len;
+        self.last |= phys.0.wrapping_add(len).wrapping_sub(1);
+        self.bytes = self.bytes.saturating_add(len);
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// Writes entries for runs one behind the other.
+pub(crate) struct RunWriter<'a> {
+    rest: slice::Iter<'a, AtomicU64>,
+    bits: u64,
+}
+
+impl RunWriter<'_> {
+    #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
+    #[inline(always)]
+    pub(crate) fn put(&mut self, phys: PhysAddr, len: u64) {
+        let entry = phys.0 | self.bits;
+        if len != PAGE_SIZE {
+            self.rest = store_first(self.rest.as_slice(), entry, (len / PAGE_SIZE) as usize).iter();
+        } else if let Some(word) = self.rest.next() {
+            word.store(entry, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Writes the first `count` entries. Returns the others.
+#[inline(never)]
+fn store_first(entries: &[AtomicU64], entry: u64, count: usize) -> &[AtomicU64] {
+    let Some((run, behind)) = entries.split_at_checked(count) else { return entries };
+    store(run, entry);
+    behind
 }
 
 /// True when nothing is mapped.

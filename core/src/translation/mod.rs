@@ -7,5 +7,5 @@ mod ops;
 pub use gather::Gather;
 pub(crate) use gather::{Flushed, PartId};
 pub use lease::Lease;
-pub(crate) use lease::{EntryFormat, LeafPath, Step, TablePage, zero};
+pub(crate) use lease::{EntryFormat, LeafPath, Runs, Step, TablePage, zero};
 pub use ops::{DomainKind, Geometry, Grouping, Iommu, IommuError, MapError, Prot, StreamId, Translation, map_each_run};

@@ -5,17 +5,16 @@
 
 use alloc::format;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use super::element::{Element, How};
-use super::shared::Shared;
-use super::slots::Slots;
+use super::shared::{Shared, Span};
+use super::slots::{BARE, MAX_KEPT, Record, Slots};
 use super::{Arena, ArenaSlot, DmaContext};
 use crate::addr::{PAGE_SHIFT, PAGE_SIZE};
 use crate::dma::backend::Backend;
-use crate::dma::{Attrs, Direction, DmaBuffer, DmaMemory, Kind};
-use crate::iommu::{Domain, DomainKind, Gather, Lease, Range, UnmapError};
-use crate::promise::{Checks, Promise};
+use crate::dma::{DmaBuffer, DmaMemory};
+use crate::iommu::{Domain, DomainKind, Flushed, Gather, Lease, MapError, Range, UnmapError};
+use crate::promise::{CheckTally, Checks, Promise};
 
 /// The domain of arenas that may take the short way: a strict or lazy one, in a machine without instruments and without a DMA checker. Neither
 /// changes while a machine lives.
@@ -31,7 +30,7 @@ impl Arena<'_> {
     /// maps it or refuses.
     #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
     #[inline(always)]
-    pub(super) fn map_again(&mut self, buffer: DmaBuffer, direction: Direction) -> Result<ArenaSlot, DmaBuffer> {
+    pub(super) fn map_again(&mut self, buffer: DmaBuffer, how: How) -> Result<ArenaSlot, DmaBuffer> {
         if !self.is_open() {
             return Err(buffer);
         }
@@ -47,7 +46,7 @@ impl Arena<'_> {
         if slots.waiting.is_some() {
             slots.refill_in_time(shared, class);
         }
-        let (index, how) = (slots.free[class], How { kind: Kind::Single, direction, attrs: Attrs::empty() });
+        let index = slots.free[class];
         // There is no slot of the index that says "none".
         let (Some(record), Some(span)) = (slots.records.get_mut(index as usize), shared.spans.get(index as usize))
         else {
@@ -59,7 +58,7 @@ impl Arena<'_> {
         if span.pages() != count || iova.0 + (count * PAGE_SIZE - 1) > context.limit().0 {
             return Err(buffer);
         }
-        let prot = context.prot(direction);
+        let prot = context.prot(how.direction);
         let Some(entries) = lease.free_entries(phys, bytes, prot) else { return Err(buffer) };
         slots.free[class] = record.next;
         slots.kept -= count;
@@ -70,7 +69,9 @@ impl Arena<'_> {
         lease.write(entries, phys, prot);
         record.how = how;
         let generation = record.generation;
-        record.first = Some(Element::new(buffer.into_device_owned(), 0..len, iova, None));
+        // A free slot has nothing that would be dropped.
+        let element = Element::new(buffer.into_device_owned(), 0..len, iova, None);
+        core::mem::forget(record.first.replace(element));
         let Some(element) = &record.first else { return Ok(ArenaSlot { arena: slots.arena, index, generation }) };
         element.lend(context, how);
         // P1: the device address is one that its back-end gave.
@@ -89,85 +90,14 @@ impl Arena<'_> {
 impl Arena<'_> {
     /// True while it is not taken away and its binding is not torn down.
     #[inline]
-    fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         !self.shared.is_revoked() && !self.dev.state.ledger.is_closed()
-    }
-
-    /// As [`map_again`](Self::map_again), of the whole buffers of a list. `None`: nothing has changed.
-    pub(super) fn map_list_again(
-        &mut self,
-        list: &mut Vec<DmaBuffer>,
-        direction: Direction,
-        attrs: Attrs,
-    ) -> Option<ArenaSlot> {
-        if !self.is_open() {
-            return None;
-        }
-        let (slots, shared) = (self.slots.as_mut()?, &*self.shared);
-        let (context, domain) = (&*shared.context, slots.usual.as_ref()?);
-        let (prot, output) = (context.prot(direction), &mut 0_u64);
-        let mut usual = may_map(context, domain, slots.wanted);
-        for buffer in &*list {
-            let memory = buffer.memory();
-            usual &= is_free(context, memory);
-            *output = output.checked_add(memory.len().next_multiple_of(PAGE_SIZE))?;
-        }
-        let bytes = *output;
-        if !usual || bytes == 0 {
-            return None;
-        }
-        let (count, class) = Slots::class(bytes >> PAGE_SHIFT);
-        if slots.waiting.is_some() {
-            slots.refill_in_time(shared, class);
-        }
-        let index = slots.free[class];
-        let (record, span) = (slots.records.get_mut(index as usize)?, shared.spans.get(index as usize)?);
-        let lease = record.lease.as_ref()?;
-        let iova = lease.iova();
-        if span.pages() != count || iova.0 + (count * PAGE_SIZE - 1) > context.limit().0 {
-            return None;
-        }
-        let runs = list.iter().map(|buffer| (buffer.memory().phys(), buffer.memory().allocated()));
-        let entries = lease.free_run(bytes, runs.clone(), prot)?;
-        slots.free[class] = record.next;
-        slots.kept -= count;
-        shared.set_kept(slots.kept);
-        // Recorded before the page table changes: what the unwinder does not know of it does not unmap.
-        slots.last_number += 1;
-        span.begin(slots.last_number, Range { iova, len: bytes });
-        lease.write_runs(entries, runs, prot);
-        let how = How { kind: Kind::Scatter, direction, attrs };
-        record.how = how;
-        let (generation, mut addr) = (record.generation, iova);
-        let elements = list.len() as u32;
-        record.more.reserve(list.len() - 1);
-        for buffer in list.drain(..) {
-            let (len, allocated) = (buffer.memory().len(), buffer.memory().allocated());
-            let element = Element::new(buffer.into_device_owned(), 0..len, addr, None);
-            element.lend(context, how);
-            addr = addr + allocated;
-            match &mut record.first {
-                first @ None => *first = Some(element),
-                Some(_) => record.more.push(element),
-            }
-        }
-        // P1: the device addresses are some that its back-end gave: the end of the last one is that of the range.
-        let given = span.mapped();
-        let given = iova == given.iova && addr.0 - iova.0 == given.len;
-        let promises = &context.machine.promises;
-        promises.check_times(&mut slots.tally, Promise::MatchingBackend, elements, given, || {
-            format!("{}: the device address was not allocated by its IOMMU: not in {span:?}", context.device)
-        });
-        if context.machine.env().tracing_enabled() {
-            slots.report_begin(context, index);
-        }
-        Some(ArenaSlot { arena: slots.arena, index, generation })
     }
 }
 
 /// As `admit`, of an arena with a usual domain, which has seen so often that addresses are [wanted](crate::iommu::IovaSpace::wanted).
 #[inline]
-fn may_map(context: &DmaContext, domain: &Domain, wanted: usize) -> bool {
+pub(super) fn may_map(context: &DmaContext, domain: &Domain, wanted: usize) -> bool {
     context.is_admitted() && domain.space().wanted() == wanted && domain.can_map_by_lease()
 }
 
@@ -187,44 +117,26 @@ impl Slots {
     /// Unmaps mapped slot `index` of one buffer, which [is usual](Self::is_usual). The error is the number of bytes in quarantine.
     #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
     #[inline(always)]
-    pub(super) fn unmap_again(
-        &mut self,
-        shared: &Shared,
-        domain: &Arc<Domain>,
-        index: usize,
-    ) -> Result<DmaBuffer, u64> {
+    pub(super) fn unmap_again(&mut self, shared: &Shared, index: usize) -> Result<DmaBuffer, u64> {
         let context = &*shared.context;
-        let (span, record, machine) = (&shared.spans[index], &mut self.records[index], &context.machine);
-        let Some(lease) = &mut record.lease else { return Err(0) };
-        let mut gather = Gather::new();
-        record.generation = record.generation.wrapping_add(1);
-        let gone = match lease.unmap(span.mapped().len, &mut gather) {
-            Ok(gone) => gone || is_gone(domain, lease),
-            Err(e) => return Err(self.hold_removed(shared, domain, index, UnmapError::Map(e), &mut gather)),
-        };
-        let set_up = context.is_set_up();
-        if !(gone && set_up) {
-            report_broken(context, domain, lease, gone, set_up);
+        let (record, span) = (self.records.get_mut(index), shared.spans.get(index));
+        // Usual, so it has all of them.
+        let (Some(domain), Some(record), Some(span)) = (&self.usual, record, span) else { return Err(0) };
+        record.outdate();
+        let range = span.mapped();
+        if let Err(e) = remove_again(context, domain, range.len, record) {
+            return Err(self.hold_removed(shared, index, UnmapError::Map(e), Gather::new()));
         }
-        let flushed = match domain.invalidate_in_place(machine, &mut gather) {
+        let mut gather = Gather::of(range.iova, range.len);
+        let flushed = match domain.invalidate_in_place(&context.machine, &mut gather) {
             Ok(flushed) => flushed,
-            Err(e) => return Err(self.hold_removed(shared, domain, index, UnmapError::Unconfirmed(e), &mut gather)),
+            Err(e) => return Err(self.hold_removed(shared, index, UnmapError::Unconfirmed(e), gather)),
         };
-        // P2: the proof is about the device of the slot.
-        let covered = context.pin_owner.is_covered(&flushed, domain);
-        machine.promises.check_set(&mut self.tally, Checks::Unmap, covered, Promise::UnreachableBeforeFree, || {
-            format!("{}: the proof is about another device", context.device)
-        });
-        if machine.env().tracing_enabled() {
-            super::unmap::report_end(context, record);
+        check_again(&mut self.tally, context, domain, record, &flushed);
+        let buffer = take_again(context, record);
+        if !link_again(&mut self.free, &mut self.kept, shared, index, record, span) {
+            self.put(shared, index as u32);
         }
-        let how = record.how;
-        // Found by its handle, so it has one.
-        let Some(first) = &mut record.first else { return Err(0) };
-        let buffer = first.reclaim(context, how);
-        // The element has nothing any more: not dropped, and not looked at again.
-        core::mem::forget(record.first.take());
-        self.end(shared, index as u32);
         buffer.ok_or(0)
     }
 
@@ -235,15 +147,15 @@ impl Slots {
         domain: &Arc<Domain>,
         index: usize,
     ) -> Result<DmaBuffer, u64> {
-        let Some(room) = self.room(shared, domain) else { return self.unmap_again(shared, domain, index) };
+        let Some(room) = self.room(shared, domain) else { return self.unmap_again(shared, index) };
         let context = &*shared.context;
         let (span, record, machine) = (&shared.spans[index], &mut self.records[index], &context.machine);
+        record.outdate();
         let Some(lease) = &mut record.lease else { return Err(0) };
-        let mut gather = Gather::new();
-        record.generation = record.generation.wrapping_add(1);
-        let gone = match lease.unmap(span.mapped().len, &mut gather) {
+        let range = span.mapped();
+        let gone = match lease.clear(range.len) {
             Ok(gone) => gone || is_gone(domain, lease),
-            Err(e) => return Err(self.hold_removed(shared, domain, index, UnmapError::Map(e), &mut gather)),
+            Err(e) => return Err(self.hold_removed(shared, index, UnmapError::Map(e), Gather::new())),
         };
         let set_up = context.is_set_up();
         machine.promises.check_set(&mut self.tally, Checks::Queue, gone, Promise::UnreachableBeforeFree, || {
@@ -256,13 +168,8 @@ impl Slots {
             super::unmap::report_end(context, record);
         }
         // Pinned by the queue before the slot's own pin ends.
-        let full = self.wait(shared, domain, index as u32, room, gather);
-        let record = &mut self.records[index];
-        let how = record.how;
-        let Some(first) = &mut record.first else { return Err(0) };
-        let buffer = first.reclaim(context, how);
-        // The element has nothing any more: not dropped, and not looked at again.
-        core::mem::forget(record.first.take());
+        let full = self.wait(shared, domain, index as u32, room, Gather::of(range.iova, range.len));
+        let buffer = take_again(context, &mut self.records[index]);
         self.end(shared, index as u32);
         if full {
             domain.confirm_queue(machine);
@@ -272,16 +179,84 @@ impl Slots {
 
     /// As [`hold_one`](Self::hold_one), of a slot that `gather` has.
     #[cold]
-    fn hold_removed(
-        &mut self,
-        shared: &Shared,
-        domain: &Arc<Domain>,
-        index: usize,
-        error: UnmapError,
-        gather: &mut Gather,
-    ) -> u64 {
-        self.hold_one(shared, domain, index as u32, error, core::mem::take(gather))
+    fn hold_removed(&mut self, shared: &Shared, index: usize, error: UnmapError, gather: Gather) -> u64 {
+        let Backend::Translated(domain) = &shared.context.backend else { return 0 };
+        self.hold_one(shared, domain, index as u32, error, gather)
     }
+}
+
+/// Removes the mapped `len` bytes of a slot, which [is usual](Slots::is_usual), from the page table. The caller gathers them.
+#[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
+#[inline(always)]
+pub(super) fn remove_again(
+    context: &DmaContext,
+    domain: &Domain,
+    len: u64,
+    record: &mut Record,
+) -> Result<(), MapError> {
+    // Usual, so it has one.
+    let Some(lease) = &mut record.lease else { return Ok(()) };
+    let gone = lease.clear(len)? || is_gone(domain, lease);
+    let set_up = context.is_set_up();
+    if !(gone && set_up) {
+        report_broken(context, domain, lease, gone, set_up);
+    }
+    Ok(())
+}
+
+/// Checks and reports the end of a mapping, which was [removed](remove_again) and flushed.
+#[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
+#[inline(always)]
+pub(super) fn check_again(
+    tally: &mut CheckTally,
+    context: &DmaContext,
+    domain: &Arc<Domain>,
+    record: &Record,
+    flushed: &Flushed,
+) {
+    // P2: the proof is about the device of the slot.
+    let (machine, covered) = (&context.machine, context.pin_owner.is_covered(flushed, domain));
+    machine.promises.check_set(tally, Checks::Unmap, covered, Promise::UnreachableBeforeFree, || {
+        format!("{}: the proof is about another device", context.device)
+    });
+    if machine.env().tracing_enabled() {
+        super::unmap::report_end(context, record);
+    }
+}
+
+/// Takes the buffer of a slot of one back from the device.
+#[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
+#[inline(always)]
+pub(super) fn take_again(context: &DmaContext, record: &mut Record) -> Option<DmaBuffer> {
+    let how = record.how;
+    let buffer = record.first.as_mut()?.reclaim(context, how);
+    // The element has nothing any more: not dropped, and not looked at again.
+    core::mem::forget(record.first.take());
+    buffer
+}
+
+/// Ends the use of a slot, which keeps its device addresses, and puts it onto their list: as [`Slots::end`]. False when they must not be kept,
+/// or it has none.
+#[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
+#[inline(always)]
+pub(super) fn link_again(
+    free: &mut [u32; BARE + 1],
+    kept: &mut u64,
+    shared: &Shared,
+    index: usize,
+    record: &mut Record,
+    span: &Span,
+) -> bool {
+    span.end();
+    let pages = span.pages();
+    let all = *kept + pages;
+    if pages == 0 || all > MAX_KEPT {
+        return false;
+    }
+    let list = Slots::class(pages).1;
+    (record.next, free[list], *kept) = (free[list], index as u32, all);
+    shared.set_kept(all);
+    true
 }
 
 /// What the table itself says, when a lease is not sure that nothing is translated.

@@ -36,7 +36,28 @@ impl Drop for Element {
     }
 }
 
+/// Bytes of one buffer that a slot maps, for whoever looks at them.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    pub(super) memory: Option<&'a Arc<DmaMemory>>,
+    /// First mapped byte of the memory.
+    pub(super) offset: u64,
+    pub(super) len: u64,
+    pub(super) addr: DeviceAddr,
+}
+
+impl View<'_> {
+    pub(super) fn phys(&self) -> PhysAddr {
+        self.memory.map_or(PhysAddr(0), |memory| memory.phys() + self.offset)
+    }
+}
+
 impl Element {
+    #[inline]
+    pub(super) fn view(&self) -> View<'_> {
+        View { memory: self.memory(), offset: self.range.start, len: self.len(), addr: self.addr }
+    }
+
     #[inline]
     pub(super) fn new(
         buffer: DeviceOwned,
@@ -58,11 +79,6 @@ impl Element {
     #[inline]
     pub(super) fn memory(&self) -> Option<&Arc<DmaMemory>> {
         self.buffer.as_ref().map(DeviceOwned::memory)
-    }
-
-    #[inline]
-    pub(super) fn phys(&self) -> PhysAddr {
-        self.buffer.as_ref().map_or(PhysAddr(0), |buffer| buffer.memory().phys() + self.range.start)
     }
 
     /// Makes the bytes visible to the next owner.

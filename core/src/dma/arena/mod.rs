@@ -7,6 +7,7 @@ mod shared;
 mod slots;
 mod unmap;
 mod waiting;
+mod whole;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -24,6 +25,7 @@ use self::slots::Slots;
 #[cfg(all(test, loom))]
 pub(in crate::dma) use self::slots::Slots;
 use self::waiting::Waiting;
+use self::whole::Ranges;
 use super::backend::Backend;
 use super::check::Op;
 use super::mapping::{SyncFor, page_span};
@@ -130,7 +132,7 @@ impl Arena<'_> {
     ///
     /// As [`map_range`](Self::map_range).
     pub fn map(&mut self, buffer: DmaBuffer, direction: Direction) -> Result<ArenaSlot, Refused<DmaBuffer>> {
-        match self.map_again(buffer, direction) {
+        match self.map_again(buffer, How { kind: Kind::Single, direction, attrs: Attrs::empty() }) {
             Ok(slot) => Ok(slot),
             Err(buffer) => self.map_whole(buffer, direction),
         }
@@ -209,9 +211,10 @@ impl Arena<'_> {
         direction: Direction,
         attrs: Attrs,
     ) -> Result<ArenaSlot, DmaError> {
-        match self.map_list_again(list, direction, attrs) {
+        let how = How { kind: Kind::Scatter, direction, attrs };
+        match self.map_list_again(list, how) {
             Some(slot) => Ok(slot),
-            None => self.map_list(list, How { kind: Kind::Scatter, direction, attrs }),
+            None => self.map_list(list, how),
         }
     }
 
@@ -327,7 +330,7 @@ impl Arena<'_> {
         let slots = self.live()?;
         let record = &slots.records[slots.find(slot)?];
         self.dev.state.publish_dma_address();
-        Ok(record.first.as_ref().map_or(DeviceAddr(0), |first| first.addr))
+        Ok(record.addr())
     }
 
     /// Address and length of each segment of a slot for the device's list, within the limits of [`Dma::set_limits`]. Reading
@@ -350,7 +353,7 @@ impl Arena<'_> {
     /// [`DmaError::StaleSlot`], [`DmaError::Unbinding`].
     pub fn mapped_len(&self, slot: ArenaSlot) -> Result<u64, DmaError> {
         let slots = self.live()?;
-        Ok(slots.records[slots.find(slot)?].elements().map(Element::len).sum())
+        Ok(slots.records[slots.find(slot)?].elements().map(|element| element.len).sum())
     }
 
     /// Copies out bytes of a mapped buffer, from `offset` of the mapped range on, as the device has written them. By this call
@@ -363,16 +366,16 @@ impl Arena<'_> {
         let (slots, shared) = self.parts()?;
         let (context, index) = (&*shared.context, slots.find(slot)?);
         let record = &slots.records[index];
-        if !record.more.is_empty() {
-            return Err(DmaError::SlotOfList(1 + record.more.len()));
-        }
-        let Some(first) = &record.first else { return Err(DmaError::StaleSlot(slot.index)) };
+        let first = match &record.first {
+            Some(first) if record.more.is_empty() => first,
+            _ => return Err(DmaError::SlotOfList(record.count())),
+        };
         let end = offset.saturating_add(to.len() as u64);
         if end > first.len() {
             return Err(DmaError::BadRange { start: offset, end, len: first.len() });
         }
         for to_cpu in [true, false] {
-            context.machine.check_dma(|| Op::Sync { record: record.checked(context, first), to_cpu });
+            context.machine.check_dma(|| Op::Sync { record: record.checked(context, first.view()), to_cpu });
             first.sync(context, record.how.direction, if to_cpu { SyncFor::Cpu } else { SyncFor::Device });
             if to_cpu && let Some(buffer) = first.buffer() {
                 buffer.memory().read_bytes(first.range.start + offset, to);
@@ -390,22 +393,13 @@ impl Arena<'_> {
     pub fn unmap(&mut self, slot: ArenaSlot) -> Result<DmaBuffer, DmaError> {
         let (slots, shared) = self.parts()?;
         let index = slots.find(slot)?;
-        let others = slots.records[index].more.len();
-        if others != 0 {
-            return Err(DmaError::SlotOfList(1 + others));
+        if slots.records[index].is_list() {
+            return Err(DmaError::SlotOfList(slots.records[index].count()));
         }
-        // By this call the driver states that the device does not use it any more.
-        let stopped = Quiesced::stopped();
-        let unmapped = match &shared.context.backend {
-            Backend::Translated(domain) if slots.is_usual(index) => {
-                if slots.waiting.is_some() {
-                    slots.queue_again(shared, domain, index)
-                } else {
-                    slots.unmap_again(shared, domain, index)
-                }
-            }
-            Backend::Translated(domain) if domain.kind() != DomainKind::Lazy => slots.unmap_one(shared, domain, index),
-            _ => slots.unmap_other(shared, slot, &stopped),
+        let unmapped = if slots.is_usual(index) && slots.waiting.is_none() {
+            slots.unmap_again(shared, index)
+        } else {
+            slots.unmap_only(shared, slot, index)
         };
         unmapped.map_err(DmaError::Quarantined)
     }
@@ -424,7 +418,7 @@ impl Arena<'_> {
     ) -> Result<(), DmaError> {
         let (own, shared) = self.parts()?;
         let stopped = Quiesced::stopped();
-        let done = own.unmap(shared, slots.into_iter(), Some(&stopped), &mut |buffer| returned.push(buffer));
+        let done = own.unmap(shared, slots.into_iter(), Some(&stopped), returned);
         match (done.lost, done.stale) {
             (0, None) => Ok(()),
             (0, Some(e)) => Err(e),
@@ -527,8 +521,7 @@ fn place_directly<'s>(
 
 impl Slots {
     fn cut<'a>(&'a self, context: &DmaContext, index: u32) -> impl Iterator<Item = (DeviceAddr, u64)> + use<'a> {
-        let elements = self.records[index as usize].elements().map(|e| (e.addr, e.len()));
-        Segments::new(elements, context.segment_limits())
+        Segments::new(Ranges::of(&self.records[index as usize]), context.segment_limits())
     }
 }
 

@@ -6,15 +6,16 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::ArenaSlot;
-use super::element::{Element, How};
+use super::element::{Element, How, View};
 use super::part::Part;
 use super::shared::{Shared, Span};
 use super::waiting::Waiting;
+use super::whole::Whole;
 use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::dma::bounce;
 use crate::dma::check::{CpuMemory, Op, Record as Checked};
 use crate::dma::pin::PagePins;
-use crate::dma::{Attrs, Direction, DmaContext, DmaError, Kind};
+use crate::dma::{Attrs, Direction, DmaContext, DmaError, DmaMemory, Kind};
 use crate::event::EventKind;
 use crate::iommu::{Domain, DomainKind, FailedMap, Gather, Lease, MapListError, Range, UnmapError};
 use crate::promise::{CheckTally, Promise};
@@ -44,6 +45,8 @@ pub(super) struct Record {
     pub(super) first: Option<Element>,
     /// The other buffers of a list.
     pub(super) more: Vec<Element>,
+    /// Or, instead of both, whole buffers.
+    pub(super) whole: Whole,
     /// Of the page-table entries of its device addresses. What a slot with a lease maps, it maps by it.
     pub(super) lease: Option<Lease>,
 }
@@ -65,22 +68,50 @@ impl Record {
         self.more.extend(elements);
     }
 
-    pub(super) fn elements(&self) -> impl Iterator<Item = &Element> {
-        self.first.iter().chain(&self.more)
+    pub(super) fn elements(&self) -> impl Iterator<Item = View<'_>> {
+        self.first.iter().chain(&self.more).map(Element::view).chain(self.whole.views())
+    }
+
+    #[inline]
+    pub(super) fn is_mapped(&self) -> bool {
+        self.first.is_some() || !self.whole.is_empty()
+    }
+
+    /// The memory of a slot of one buffer.
+    #[inline]
+    pub(super) fn only(&self) -> Option<&Arc<DmaMemory>> {
+        self.first.as_ref().filter(|_| self.more.is_empty())?.memory()
+    }
+
+    /// True when several buffers are mapped.
+    #[inline]
+    pub(super) fn is_list(&self) -> bool {
+        !(self.more.is_empty() && self.whole.is_empty())
+    }
+
+    /// Number of buffers.
+    pub(super) fn count(&self) -> usize {
+        usize::from(self.first.is_some()) + self.more.len() + self.whole.count()
+    }
+
+    /// First device address.
+    #[inline]
+    pub(super) fn addr(&self) -> DeviceAddr {
+        self.first.as_ref().map_or_else(|| self.whole.addr(), |first| first.addr)
     }
 
     /// Record of one element for the checker.
-    pub(super) fn checked(&self, context: &DmaContext, element: &Element) -> Checked {
+    pub(super) fn checked(&self, context: &DmaContext, element: View<'_>) -> Checked {
         Checked {
             device: Arc::clone(&context.device),
             backend: Arc::clone(&context.backend_name),
             kind: self.how.kind,
             addr: element.addr,
-            len: element.len(),
+            len: element.len,
             phys: element.phys(),
             memory: CpuMemory::Pages,
             direction: self.how.direction,
-            count: 1 + self.more.len() as u32,
+            count: self.count() as u32,
             attrs: self.how.attrs,
         }
     }
@@ -125,6 +156,7 @@ impl Slots {
             how: How { kind: Kind::Single, direction: Direction::Bidirectional, attrs: Attrs::empty() },
             first: None,
             more: Vec::new(),
+            whole: Whole::default(),
             lease: None,
         };
         let mut free = [NONE; BARE + 1];
@@ -152,9 +184,7 @@ impl Slots {
     #[inline]
     pub(super) fn find(&self, slot: ArenaSlot) -> Result<usize, DmaError> {
         match self.records.get(slot.index as usize) {
-            Some(record)
-                if slot.arena == self.arena && record.generation == slot.generation && record.first.is_some() =>
-            {
+            Some(record) if slot.arena == self.arena && record.generation == slot.generation && record.is_mapped() => {
                 Ok(slot.index as usize)
             }
             _ => Err(DmaError::StaleSlot(slot.index)),
@@ -394,7 +424,7 @@ impl Slots {
         let record = &mut records[index as usize];
         record.how = how;
         let generation = record.generation;
-        for element in record.elements() {
+        for element in record.first.iter().chain(&record.more) {
             element.hand_over(&shared.context, how);
             check_address(tally, &shared.context, &shared.spans[index as usize], element);
         }
@@ -419,7 +449,7 @@ impl Slots {
                 kind: record.how.kind.name(),
                 addr: element.addr,
                 phys: element.phys(),
-                size: element.len(),
+                size: element.len,
                 backend: context.backend_name.as_ref().into(),
             });
             context.machine.check_dma(|| Op::Map { record: record.checked(context, element), checked: true });
@@ -438,7 +468,7 @@ impl Slots {
     /// Slots that are mapped, newest first.
     pub(super) fn newest_first(&self, shared: &Shared) -> Vec<ArenaSlot> {
         let mut live: Vec<u32> =
-            (0..self.records.len() as u32).filter(|index| self.records[*index as usize].first.is_some()).collect();
+            (0..self.records.len() as u32).filter(|index| self.records[*index as usize].is_mapped()).collect();
         live.sort_unstable_by_key(|index| core::cmp::Reverse(shared.spans[*index as usize].number()));
         let handle = |index: u32| {
             let generation = self.records[index as usize].generation;

@@ -6,18 +6,19 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::ArenaSlot;
-use super::element::Element;
+use super::again::{check_again, link_again, remove_again, take_again};
 use super::shared::{Shared, Span};
 use super::slots::{NONE, Record, Slots};
 use super::waiting::Room;
+use super::whole::{Dropped, TakeBack};
 use crate::addr::DeviceAddr;
 use crate::dma::backend::Backend;
 use crate::dma::check::Op;
 use crate::dma::flush_queue::Addresses;
-use crate::dma::pin::{PagePins, PinState, Unreachable};
+use crate::dma::pin::{PagePins, PinState};
 use crate::dma::{DmaBuffer, DmaContext, DmaError};
 use crate::event::{EventKind, Outcome};
-use crate::iommu::{Domain, DomainKind, Gather, MapError, Range, UnmapError};
+use crate::iommu::{Domain, DomainKind, Flushed, Gather, MapError, Range, UnmapError};
 use crate::lifecycle::Quiesced;
 use crate::promise::{CheckTally, Promise};
 
@@ -36,14 +37,14 @@ struct Batch {
 }
 
 impl Slots {
-    /// Unmaps slots, and hands each buffer to `give`, in their order. A strict domain waits for one flush, a lazy one queues them.
+    /// Unmaps slots, and hands each buffer back to `give`, in their order. A strict domain waits for one flush, a lazy one queues them.
     /// Slots that are not mapped are passed over.
     pub(super) fn unmap(
         &mut self,
         shared: &Shared,
         slots: impl Iterator<Item = ArenaSlot>,
         quiesced: Option<&Quiesced>,
-        give: &mut dyn FnMut(DmaBuffer),
+        give: &mut dyn TakeBack,
     ) -> Unmapped {
         let mut done = Unmapped { lost: 0, stale: None };
         match &shared.context.backend {
@@ -71,8 +72,7 @@ impl Slots {
     }
 
     /// Unmaps mapped slot `index` of one buffer in a strict domain. The error is the number of bytes in quarantine.
-    #[inline(never)]
-    pub(super) fn unmap_one(&mut self, shared: &Shared, domain: &Arc<Domain>, index: usize) -> Result<DmaBuffer, u64> {
+    fn unmap_one(&mut self, shared: &Shared, domain: &Arc<Domain>, index: usize) -> Result<DmaBuffer, u64> {
         let context = &*shared.context;
         let (span, record, tally) = (&shared.spans[index], &mut self.records[index], &mut self.tally);
         record.outdate();
@@ -81,30 +81,32 @@ impl Slots {
         if let Err(e) = remove(domain, context, span, record, &mut gather, tally) {
             return Err(self.hold_one(shared, domain, index as u32, UnmapError::Map(e), gather));
         }
-        match domain.invalidate(&context.machine, gather) {
-            Ok(proof) => {
-                check_proof(tally, context, &proof);
+        match domain.invalidate_in_place(&context.machine, &mut gather) {
+            Ok(flushed) => {
+                check_proof(tally, context, domain, &flushed);
                 domain.record_unmapped(&context.machine, span.reserved().iova);
                 check_end(tally, context, record, true);
                 let buffer = record.first.take().and_then(|first| first.take_back(context, record.how, true));
                 self.end(shared, index as u32);
                 buffer.ok_or(0)
             }
-            Err((e, gather)) => Err(self.hold_one(shared, domain, index as u32, UnmapError::Unconfirmed(e), gather)),
+            Err(e) => Err(self.hold_one(shared, domain, index as u32, UnmapError::Unconfirmed(e), gather)),
         }
     }
 
-    /// As [`unmap_one`](Self::unmap_one), in a lazy domain or without one.
+    /// Unmaps mapped slot `slot` of one buffer, which `index` is. The error is the number of bytes in quarantine.
     #[inline(never)]
-    pub(super) fn unmap_other(
-        &mut self,
-        shared: &Shared,
-        slot: ArenaSlot,
-        stopped: &Quiesced,
-    ) -> Result<DmaBuffer, u64> {
-        let mut returned = None;
-        let one = core::iter::once(slot);
-        let done = self.unmap(shared, one, Some(stopped), &mut |buffer| returned = Some(buffer));
+    pub(super) fn unmap_only(&mut self, shared: &Shared, slot: ArenaSlot, index: usize) -> Result<DmaBuffer, u64> {
+        match &shared.context.backend {
+            Backend::Translated(domain) if self.is_usual(index) => return self.queue_again(shared, domain, index),
+            Backend::Translated(domain) if domain.kind() != DomainKind::Lazy => {
+                return self.unmap_one(shared, domain, index);
+            }
+            _ => {}
+        }
+        // By this call the driver states that the device does not use it any more.
+        let (stopped, mut returned) = (Quiesced::stopped(), None);
+        let done = self.unmap(shared, core::iter::once(slot), Some(&stopped), &mut returned);
         returned.ok_or(done.lost)
     }
 
@@ -128,7 +130,7 @@ impl Slots {
         domain: &Arc<Domain>,
         slots: impl Iterator<Item = ArenaSlot>,
         done: &mut Unmapped,
-        give: &mut dyn FnMut(DmaBuffer),
+        give: &mut dyn TakeBack,
     ) {
         let context = &*shared.context;
         let machine = &context.machine;
@@ -137,21 +139,28 @@ impl Slots {
         let mut refused: Vec<(u32, MapError)> = Vec::new();
         for slot in slots {
             let Some(index) = self.claim(slot, done) else { continue };
+            let usual = self.is_usual(index as usize);
             let (span, record, tally) =
                 (&shared.spans[index as usize], &mut self.records[index as usize], &mut self.tally);
-            check_before(tally, context, record);
-            match remove(domain, context, span, record, &mut gather, tally) {
+            let removed = if usual {
+                let range = span.mapped();
+                remove_again(context, domain, range.len, record).map(|()| gather.add(range.iova, range.len))
+            } else {
+                check_before(tally, context, record);
+                remove(domain, context, span, record, &mut gather, tally)
+            };
+            match removed {
                 Ok(()) => self.append(&mut batch, index),
                 Err(e) => refused.push((index, e)),
             }
         }
         let mut rest = Gather::new();
         if batch.first != NONE || !gather.is_empty() {
-            match domain.invalidate(machine, gather) {
-                Ok(proof) => self.release_batch(shared, domain, &batch, &proof, give),
+            match domain.invalidate_in_place(machine, &mut gather) {
+                Ok(flushed) => self.release_batch(shared, domain, &batch, &flushed, give),
                 // What others of several IOMMUs have removed is flushed with what one of them has refused.
-                Err((_, gather)) if batch.first == NONE => rest = gather,
-                Err((e, gather)) => {
+                Err(_) if batch.first == NONE => rest = gather,
+                Err(e) => {
                     done.lost += self.hold_batch(shared, domain, &batch, UnmapError::Unconfirmed(e), gather);
                 }
             }
@@ -174,17 +183,21 @@ impl Slots {
     fn release_batch(
         &mut self,
         shared: &Shared,
-        domain: &Domain,
+        domain: &Arc<Domain>,
         batch: &Batch,
-        proof: &Unreachable,
-        give: &mut dyn FnMut(DmaBuffer),
+        flushed: &Flushed,
+        give: &mut dyn TakeBack,
     ) {
         let mut index = batch.first;
         while index != NONE {
             let next = self.records[index as usize].next;
-            check_proof(&mut self.tally, &shared.context, proof);
-            domain.record_unmapped(&shared.context.machine, shared.spans[index as usize].reserved().iova);
-            self.release(shared, index, true, give);
+            if self.is_usual(index as usize) {
+                self.give_again(shared, domain, index as usize, flushed, give);
+            } else {
+                check_proof(&mut self.tally, &shared.context, domain, flushed);
+                domain.record_unmapped(&shared.context.machine, shared.spans[index as usize].reserved().iova);
+                self.release(shared, index, true, give);
+            }
             index = next;
         }
     }
@@ -242,6 +255,7 @@ impl Slots {
                 buffer.memory().record().set_in_slot(false);
             }
         }
+        bytes += record.whole.pin_all(context, PinState::Mapped, pins);
         self.end(shared, index);
         bytes
     }
@@ -252,7 +266,7 @@ impl Slots {
         domain: &Arc<Domain>,
         index: u32,
         room: Option<Room>,
-        give: &mut dyn FnMut(DmaBuffer),
+        give: &mut dyn TakeBack,
     ) -> u64 {
         let context = &*shared.context;
         let machine = &context.machine;
@@ -271,7 +285,7 @@ impl Slots {
             // The queue frees the addresses once they are flushed.
             let reserved = span.reserved();
             span.keep(DeviceAddr(0), 0);
-            let memory = || record.elements().filter_map(Element::memory);
+            let memory = || record.elements().filter_map(|element| element.memory);
             memory().for_each(|memory| memory.record().claim_batch(&context.pin_owner));
             domain.enqueue_pages(machine, Addresses::Freed(reserved), gather, &context.pin_owner, memory())
         };
@@ -287,7 +301,7 @@ impl Slots {
         shared: &Shared,
         index: u32,
         quiesced: Option<&Quiesced>,
-        give: &mut dyn FnMut(DmaBuffer),
+        give: &mut dyn TakeBack,
     ) -> u64 {
         let context = &*shared.context;
         check_before(&mut self.tally, context, &self.records[index as usize]);
@@ -304,28 +318,71 @@ impl Slots {
 
     /// Ends a slot: the memory is the CPU's again. `proven`: the device does not reach it; else the queue of a lazy domain has pinned
     /// it.
-    fn release(&mut self, shared: &Shared, index: u32, proven: bool, give: &mut dyn FnMut(DmaBuffer)) {
+    fn release(&mut self, shared: &Shared, index: u32, proven: bool, give: &mut dyn TakeBack) {
         let context = &*shared.context;
         let usual = self.usual.is_some();
         let record = &mut self.records[index as usize];
         check_end(&mut self.tally, context, record, proven || context.backend.domain().is_some());
         let how = record.how;
         if usual {
-            // Behind an IOMMU nothing was bounced, and nothing checks.
-            for element in record.first.iter_mut().chain(&mut record.more) {
-                if let Some(buffer) = element.reclaim(context, how) {
-                    give(buffer);
-                }
-            }
-            record.first = None;
-            record.more.clear();
-            return self.end(shared, index);
+            return self.give_back(shared, index, give);
         }
         if let Some(buffer) = record.first.take().and_then(|first| first.take_back(context, how, proven)) {
-            give(buffer);
+            give.one(buffer);
         }
         if !record.more.is_empty() {
-            record.more.drain(..).filter_map(|element| element.take_back(context, how, proven)).for_each(give);
+            record
+                .more
+                .drain(..)
+                .filter_map(|element| element.take_back(context, how, proven))
+                .for_each(|buffer| give.one(buffer));
+        }
+        self.end(shared, index);
+    }
+
+    /// Checks the end of a slot, which [is usual](Self::is_usual) and was flushed, and hands back its memory.
+    #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
+    #[inline(always)]
+    fn give_again(
+        &mut self,
+        shared: &Shared,
+        domain: &Arc<Domain>,
+        index: usize,
+        flushed: &Flushed,
+        give: &mut dyn TakeBack,
+    ) {
+        let (context, record, span) = (&*shared.context, &mut self.records[index], &shared.spans[index]);
+        check_again(&mut self.tally, context, domain, record, flushed);
+        if record.first.is_some() && record.more.is_empty() {
+            if let Some(buffer) = take_again(context, record) {
+                give.one(buffer);
+            }
+            if link_again(&mut self.free, &mut self.kept, shared, index, record, span) {
+                return;
+            }
+        }
+        self.give_back(shared, index as u32, give);
+    }
+
+    /// Hands back the memory of a slot of an arena with a [usual](super::again::usual_domain) domain, and ends it: behind an IOMMU nothing was
+    /// bounced, and nothing checks.
+    #[inline]
+    fn give_back(&mut self, shared: &Shared, index: u32, give: &mut dyn TakeBack) {
+        let (context, record) = (&*shared.context, &mut self.records[index as usize]);
+        let how = record.how;
+        if let Some(first) = &mut record.first {
+            if let Some(buffer) = first.reclaim(context, how) {
+                give.one(buffer);
+            }
+            // The element has nothing any more: not dropped, and not looked at again.
+            core::mem::forget(record.first.take());
+            for mut element in record.more.drain(..) {
+                if let Some(buffer) = element.reclaim(context, how) {
+                    give.one(buffer);
+                }
+            }
+        } else {
+            record.whole.reclaim(context, how, give);
         }
         self.end(shared, index);
     }
@@ -333,7 +390,7 @@ impl Slots {
     /// Unmaps everything when the binding ends, newest first (P3), and gives back all device addresses.
     pub(super) fn end_all(&mut self, shared: &Shared, quiesced: Option<&Quiesced>) -> Outcome {
         let live = self.newest_first(shared);
-        let lost = self.unmap(shared, live.into_iter(), quiesced, &mut drop).lost;
+        let lost = self.unmap(shared, live.into_iter(), quiesced, &mut Dropped).lost;
         if let Some(domain) = shared.context.backend.domain() {
             self.free_kept(shared, domain);
             self.free_waiting(shared, domain);
@@ -382,8 +439,8 @@ fn report_unmap(context: &DmaContext, record: &Record) {
 
 /// P2: the proof is about the device of the slot.
 #[inline]
-fn check_proof(tally: &mut CheckTally, context: &DmaContext, proof: &Unreachable) {
-    let covered = proof.covers(&context.pin_owner);
+fn check_proof(tally: &mut CheckTally, context: &DmaContext, domain: &Arc<Domain>, flushed: &Flushed) {
+    let covered = context.pin_owner.is_covered(flushed, domain);
     context.machine.promises.check_in(tally, Promise::UnreachableBeforeFree, covered, || {
         format!("{}: the proof is about another device", context.device)
     });
@@ -406,7 +463,7 @@ pub(super) fn report_end(context: &DmaContext, record: &Record) {
         context.machine.emit(Some(&context.device), || EventKind::DmaUnmapped {
             kind: record.how.kind.name(),
             addr: element.addr,
-            size: element.len(),
+            size: element.len,
             backend: context.backend_name.as_ref().into(),
         });
     }

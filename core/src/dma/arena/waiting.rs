@@ -269,12 +269,18 @@ impl Slots {
         let (context, record) = (&*shared.context, &mut self.records[index as usize]);
         let Some(waiting) = &mut self.waiting else { return false };
         waiting.free[BARE] = waiting.blocks[block as usize].next;
-        let memory = || record.first.iter().chain(&record.more).filter_map(|element| element.memory());
-        memory().for_each(|memory| memory.record().claim_batch(&context.pin_owner));
-        let addresses = Addresses::Kept(shared.spans[index as usize].reserved(), &mut waiting.batch);
-        let full = domain.enqueue_pages(&context.machine, addresses, gather, &context.pin_owner, memory());
+        let (machine, by, span) = (&context.machine, &context.pin_owner, &shared.spans[index as usize]);
+        let addresses = Addresses::Kept(span.reserved(), &mut waiting.batch);
+        let full = if let Some(memory) = record.only() {
+            memory.record().claim_batch(by);
+            domain.enqueue_pages(machine, addresses, gather, by, core::iter::once(memory))
+        } else {
+            let memory = || record.elements().filter_map(|element| element.memory);
+            memory().for_each(|memory| memory.record().claim_batch(by));
+            domain.enqueue_pages(machine, addresses, gather, by, memory())
+        };
         waiting.blocks[block as usize].lease = record.lease.take();
-        shared.spare[block as usize].take_over(&shared.spans[index as usize]);
+        shared.spare[block as usize].take_over(span);
         waiting.append(block);
         full
     }

@@ -22,3 +22,4 @@ mod sourced;
 mod states;
 mod streaming;
 mod streams;
+mod whole;
