@@ -4,9 +4,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use bindery::addr::{DeviceAddr, PhysAddr};
-use bindery::env::RamUse;
+use bindery::env::{Caching, RamUse};
 use bindery::iommu::{Gather, IovaSpace, Prot};
-use bindery::mem::{BuddyAllocator, Memory, PageAllocator, PageRequest, PageRun};
+use bindery::mem::{BuddyAllocator, Memory, PageAllocator, PageRequest, PageRun, access};
 use bindery_bench::target::{Ram, Target};
 use free_list::{FreeList, PageLayout, PageRange};
 use page_table_multiarch::{MappingFlags, PageSize, PageTable64, PagingHandler, PagingMetaData};
@@ -164,6 +164,8 @@ pub(crate) fn frames(session: &Session) {
     let mut plain = vec![1_u8; 2 << 20];
     session.count("memset.4k.peer", 500, || black_box(&mut plain[..4096]).fill(black_box(0)));
     session.count("memset.2m.peer", 4, || black_box(&mut plain[..]).fill(black_box(0)));
+    let zero = || access::fill_zero(&*memory, PhysAddr(0x1_0000_0000), 4096, Caching::Cached);
+    session.count("zero.4k.peer", 500, || assert_eq!(black_box(zero()), Ok(())));
     let frames: Arc<dyn PageAllocator> = Arc::new(BuddyAllocator::new("frames", memory, RamUse::Frames));
     for (row, pages, times) in [("frame.0", 1, 500), ("frame.9", 512, 4)] {
         let mut peer = FreeList::<16>::new();

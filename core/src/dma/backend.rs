@@ -159,6 +159,22 @@ impl Backend {
         if machine.should_fail(Some(device), FaultPoint::FrameAlloc) {
             return Err(DmaError::Injected(FaultPoint::FrameAlloc));
         }
+        match self.take_frames_once(machine, count, align, limit) {
+            // Released pages may wait for their driver's next allocation.
+            Err(DmaError::Memory(_) | DmaError::Mask(_)) if machine.empty_coherent_caches() => {
+                self.take_frames_once(machine, count, align, limit)
+            }
+            taken => taken,
+        }
+    }
+
+    fn take_frames_once(
+        &self,
+        machine: &System,
+        count: u64,
+        align: u64,
+        limit: DeviceAddr,
+    ) -> Result<PageRun, DmaError> {
         let frames = machine.memory().frames();
         match self {
             Self::Direct(d) => d.take(frames, count, align, limit),

@@ -8,7 +8,7 @@ use core::any::Any;
 use super::mapping::MappingEntry;
 use super::pin::PagePins;
 use super::{Dma, DmaBuffer, DmaError, Mapped};
-use crate::binding::{Bound, Entry, EntryId, UnwindCtx};
+use crate::binding::{Bound, Entry, EntryId};
 use crate::event::EventKind;
 use crate::instrument::CoveragePoint;
 use crate::iommu::{DomainKind, Range};
@@ -85,7 +85,7 @@ fn unmap_batch(dev: Bound<'_>, batch: &mut Vec<Mapped<'_>>, returned: &mut Vec<D
     let mut entries = Vec::with_capacity(batch.len());
     batch.retain(|mapped| take_entry(dev, mapped.entry).map(|entry| entries.push((mapped.entry, entry))).is_some());
     // By this call the driver states that the device uses none of them any more.
-    unmap_entries(dev, entries, Some(Quiesced::stopped()));
+    unmap_entries(dev, entries, Some(&Quiesced::stopped()));
     let mut lost = 0;
     for mapped in batch.drain(..) {
         let len = mapped.span_len();
@@ -101,11 +101,10 @@ fn unmap_batch(dev: Bound<'_>, batch: &mut Vec<Mapped<'_>>, returned: &mut Vec<D
 pub(super) fn unmap_entries(
     dev: Bound<'_>,
     mut entries: Vec<(EntryId, Box<MappingEntry>)>,
-    quiesced: Option<Quiesced>,
+    quiesced: Option<&Quiesced>,
 ) {
     let Some(context) = entries.first().map(|(_, first)| Arc::clone(&first.mapping.context)) else { return };
     let (machine, count) = (&context.machine, entries.len());
-    let ctx = UnwindCtx { bound: dev.state, quiesced };
     let mut ranges = Vec::with_capacity(count);
     let mut pins = PagePins::with_capacity(count);
     let tracing = machine.env().tracing_enabled();
@@ -124,7 +123,7 @@ pub(super) fn unmap_entries(
     let mut shown = shown.into_iter();
     for (id, entry) in entries {
         let (id, kind) = (id.number(), entry.kind().name());
-        let outcome = entry.mapping.end_unmap(&ctx, ended.as_ref().map(|()| None));
+        let outcome = entry.mapping.end_unmap(quiesced, ended.as_ref().map(|()| None));
         if let Some((what, backend)) = shown.next() {
             dev.state.emit(|| EventKind::Released { entry: id, resource: kind, what, backend, outcome });
         }

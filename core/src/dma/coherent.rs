@@ -7,6 +7,7 @@ use core::marker::PhantomData;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::backend::Backend;
+use super::batch::take_entry;
 use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces};
 use super::pin::{PagePin, PagePins};
 use super::{Attrs, Direction, Dma, DmaError, DmaMemory, Field};
@@ -34,10 +35,10 @@ use crate::env::{Barrier, Caching};
 /// # });
 /// ```
 pub struct Coherent<'s> {
-    mapping: Arc<Mapping>,
-    memory: Arc<DmaMemory>,
-    entry: EntryId,
-    dev: Bound<'s>,
+    pub(super) mapping: Arc<Mapping>,
+    pub(super) memory: Arc<DmaMemory>,
+    pub(super) entry: EntryId,
+    pub(super) dev: Bound<'s>,
 }
 
 impl<'s> Dma<'s> {
@@ -97,6 +98,12 @@ impl<'s> Dma<'s> {
     pub(super) fn shared(&self, kind: Kind, len: u64, align: u64, attrs: Attrs) -> Result<Coherent<'s>, DmaError> {
         let context = self.context()?;
         context.admit()?;
+        if kind == Kind::Coherent
+            && align == PAGE_SIZE
+            && let Some(memory) = Coherent::again(&context, self.dev, len, attrs)
+        {
+            return Ok(memory);
+        }
         let machine = &context.machine;
         let limit = context.coherent_limit();
         // The addresses of an IOMMU are aligned to their number.
@@ -217,10 +224,16 @@ impl Coherent<'_> {
         self.mapping.context.machine.memory().memory().barrier(barrier);
     }
 
-    /// Unmaps and frees the memory before the binding ends. The device must not use it any more.
+    /// Gives the memory back before the binding ends. The device must not use it any more.
+    ///
+    /// Behind an IOMMU up to 32 single pages wait, still mapped for this device, for the next allocation of as many bytes, or the end of
+    /// the binding (docs/decisions/0016). With the DMA checker or events each is unmapped at once.
     pub fn release(self) {
-        if let Some(entry) = self.dev.state.ledger.take(self.entry) {
-            self.dev.state.release_early(self.entry, entry);
+        let (state, id) = (self.dev.state, self.entry);
+        if let Some(entry) = take_entry(self.dev, id)
+            && let Err(entry) = self.keep(entry)
+        {
+            state.release_early(id, entry);
         }
     }
 }
@@ -336,7 +349,7 @@ impl<T: FromBytes + IntoBytes + Immutable> CoherentSlice<'_, T> {
         self.memory.barrier(barrier);
     }
 
-    /// Unmaps and frees the memory before the binding ends. The device must not use it any more.
+    /// As [`Coherent::release`].
     pub fn release(self) {
         self.memory.release();
     }

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use super::backend::Backend;
 use super::check::Op;
+use super::coherent_cache::CoherentCache;
 use super::pin::{AccessPath, PagePins, PinOwner};
 use super::quarantine::QuarantineWatch;
 use super::{Dma, DmaError, DmaMemory, Kind};
@@ -124,6 +125,8 @@ pub(crate) struct DmaContext {
     /// The back-end was torn down: nothing is mapped or freed by it any more.
     ended: AtomicBool,
     quarantine: QuarantineWatch,
+    /// Coherent pages that the driver has released.
+    pub(super) coherent_cache: CoherentCache,
 }
 
 impl DmaContext {
@@ -272,6 +275,7 @@ pub(crate) fn configure(bound: &BindingState) -> Result<(), ResourceError> {
         segment_boundary: AtomicU64::new(DEFAULT_BOUNDARY),
         ended: AtomicBool::new(false),
         quarantine: bound.system().quarantine_table().watch(),
+        coherent_cache: CoherentCache::new(),
     });
     let holds = attached || !behind || bound.system().policy().untranslated_dma;
     bound.system().promises.check(Promise::NoSilentDowngrade, holds, || {

@@ -22,6 +22,7 @@ use crate::env::CacheOp;
 use crate::event::{EventKind, Outcome};
 use crate::instrument::Instrument;
 use crate::iommu::{Domain, DomainKind, Range as IovaRange};
+use crate::lifecycle::Quiesced;
 use crate::promise::Promise;
 use crate::sync::SpinLock;
 use crate::sync::atomic::{AtomicBool, Ordering, fence};
@@ -375,14 +376,14 @@ impl Mapping {
     }
 
     /// Unmaps, with proof, and releases the memory; without a proof the memory goes to quarantine.
-    fn end(&self, pins: PagePins, ctx: &UnwindCtx<'_>) -> Outcome {
+    fn end(&self, pins: PagePins, quiesced: Option<&Quiesced>) -> Outcome {
         self.begin_unmap();
         let DmaContext { machine, device, backend, .. } = &*self.context;
         let (iova, len) = self.span;
-        match backend.unmap(machine, device, IovaRange { iova, len }, ctx.quiesced.as_ref(), pins) {
-            Ok(Revocation::Confirmed) => self.end_unmap(ctx, Ok(None)),
-            Ok(Revocation::Queued(domain)) => self.end_unmap(ctx, Ok(Some(&domain))),
-            Err(why) => self.end_unmap(ctx, Err(&why)),
+        match backend.unmap(machine, device, IovaRange { iova, len }, quiesced, pins) {
+            Ok(Revocation::Confirmed) => self.end_unmap(quiesced, Ok(None)),
+            Ok(Revocation::Queued(domain)) => self.end_unmap(quiesced, Ok(Some(&domain))),
+            Err(why) => self.end_unmap(quiesced, Err(&why)),
         }
     }
 
@@ -404,7 +405,11 @@ impl Mapping {
 
     /// Last part of an unmap: the memory is the CPU's again, unless the unmap `ended` without a proof. `Some` is the lazy domain
     /// that the unmap is queued in.
-    pub(super) fn end_unmap(&self, ctx: &UnwindCtx<'_>, ended: Result<Option<&Arc<Domain>>, &String>) -> Outcome {
+    pub(super) fn end_unmap(
+        &self,
+        quiesced: Option<&Quiesced>,
+        ended: Result<Option<&Arc<Domain>>, &String>,
+    ) -> Outcome {
         let context = &self.context;
         let machine = &context.machine;
         let (addr, _) = self.span;
@@ -417,7 +422,7 @@ impl Mapping {
                 backend: context.backend_name.as_ref().into(),
             });
         }
-        let proven = ended.is_err() || matches!(context.backend, Backend::Translated(_)) || ctx.quiesced.is_some();
+        let proven = ended.is_err() || matches!(context.backend, Backend::Translated(_)) || quiesced.is_some();
         machine.promises.check(Promise::QuiescedFirst, proven, || {
             format!("{}: {addr} is freed although the device was not shown to be quiesced", context.device)
         });
@@ -482,6 +487,14 @@ pub(super) struct MappingEntry {
     pub(super) pins: PagePins,
 }
 
+impl MappingEntry {
+    /// Unmaps, with proof, and releases the memory; without a proof the memory goes to quarantine.
+    pub(super) fn unmap(self, quiesced: Option<&Quiesced>) -> Outcome {
+        let Self { mapping, pins } = self;
+        mapping.end(pins, quiesced)
+    }
+}
+
 impl Entry for MappingEntry {
     fn kind(&self) -> ResourceKind {
         self.mapping.kind.entry()
@@ -508,8 +521,7 @@ impl Entry for MappingEntry {
     }
 
     fn release(self: Box<Self>, ctx: &mut UnwindCtx<'_>) -> Outcome {
-        let Self { mapping, pins } = *self;
-        mapping.end(pins, ctx)
+        self.unmap(ctx.quiesced.as_ref())
     }
 }
 

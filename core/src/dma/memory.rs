@@ -137,6 +137,12 @@ impl DmaMemory {
         debug_assert!(done.is_ok());
     }
 
+    /// Stores zero to all allocated bytes.
+    pub(super) fn fill_zero_whole(&self) {
+        let done = fill_zero(&**self.window.memory(), self.phys(), self.allocated(), self.caching);
+        debug_assert!(done.is_ok());
+    }
+
     pub(crate) fn is_zero(&self) -> bool {
         use core::sync::atomic::Ordering;
         self.window.words().iter().all(|w| w.load(Ordering::Relaxed) == 0)

@@ -13,6 +13,7 @@ mod bounce;
 mod buffer;
 pub mod check;
 mod coherent;
+mod coherent_cache;
 mod context;
 mod doorbell;
 mod field;

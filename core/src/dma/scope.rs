@@ -205,7 +205,7 @@ fn end_all(dev: Bound<'_>, mapped: &List, quiesced: Option<&Quiesced>) -> SmallV
     }
     let mut entries = Vec::with_capacity(mapped.len());
     let ended = newest_first.map(|id| take_entry(dev, id).map(|entry| entries.push((id, entry))).is_some()).collect();
-    unmap_entries(dev, entries, quiesced.map(|_| Quiesced::stopped()));
+    unmap_entries(dev, entries, quiesced);
     ended
 }
 

@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
+use super::DmaContext;
 use super::arena::Shared;
 use super::check::{Checker, Misuse, Op};
 use crate::addr::PhysAddr;
@@ -25,6 +26,8 @@ pub(crate) struct DmaState {
     /// Arenas that are not released, which count their own mappings. A leaf lock.
     arenas: SpinLock<Vec<Weak<Shared>>>,
     last_arena: AtomicU64,
+    /// Bindings of which released coherent pages may wait. A leaf lock.
+    caches: SpinLock<Vec<Weak<DmaContext>>>,
     /// Bytes in bounce slots. A counter only: relaxed ordering suffices.
     pub(crate) bounce_bytes: AtomicU64,
     /// Bytes copied to and from bounce slots. A counter only.
@@ -61,6 +64,21 @@ impl DmaState {
     /// Counts the mappings of an arena from now on.
     pub(super) fn add_arena(&self, arena: &Arc<Shared>) {
         self.arenas.lock().push(Arc::downgrade(arena));
+    }
+
+    /// Records that released coherent pages of a binding may wait.
+    pub(super) fn add_cache(&self, cache: &Arc<DmaContext>) {
+        self.caches.lock().push(Arc::downgrade(cache));
+    }
+
+    /// Records that none waits any more.
+    pub(super) fn remove_cache(&self, cache: &DmaContext) {
+        self.caches.lock().retain(|one| !core::ptr::eq(one.as_ptr(), cache));
+    }
+
+    /// Bindings of which released coherent pages may wait.
+    pub(super) fn caches(&self) -> Vec<Weak<DmaContext>> {
+        self.caches.lock().clone()
     }
 
     /// Counts the mappings of an arena no more. It has none.

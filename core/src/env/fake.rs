@@ -55,7 +55,7 @@ pub(crate) struct FakeEnv {
     pub(crate) no_lines: Mutex<BTreeSet<IrqLine>>,
     now: Mutex<u64>,
     sink: Mutex<Option<Weak<dyn IrqSink>>>,
-    tracing_enabled: bool,
+    pub(crate) tracing_enabled: core::sync::atomic::AtomicBool,
     /// Jobs that `spawn` keeps for [`FakeEnv::run_jobs`]; with `None`, the default of `Env::spawn` has them.
     #[cfg(not(loom))]
     pub(crate) jobs: Mutex<Option<Vec<Job>>>,
@@ -147,7 +147,7 @@ impl FakeEnv {
             no_lines: Mutex::default(),
             now: Mutex::default(),
             sink: Mutex::default(),
-            tracing_enabled,
+            tracing_enabled: tracing_enabled.into(),
             #[cfg(not(loom))]
             jobs: Mutex::default(),
             #[cfg(not(loom))]
@@ -237,7 +237,7 @@ impl Env for FakeEnv {
     }
 
     fn tracing_enabled(&self) -> bool {
-        self.tracing_enabled
+        self.tracing_enabled.load(core::sync::atomic::Ordering::Relaxed)
     }
 
     fn emit(&self, event: &Event) {

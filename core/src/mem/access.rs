@@ -270,7 +270,13 @@ fn each_unit(
         )
     };
     first.iter().enumerate().for_each(|(n, byte)| f(n, Unit::Byte(byte)));
-    middle.iter().enumerate().for_each(|(n, word)| f(head + n * 8, Unit::Word(word)));
+    // In lines, for fewer steps: the compiler does not unroll atomic accesses.
+    let (lines, rest) = middle.as_chunks::<32>();
+    for (line, words) in lines.iter().enumerate() {
+        words.iter().enumerate().for_each(|(n, word)| f(head + (line * 32 + n) * 8, Unit::Word(word)));
+    }
+    let before = words - rest.len();
+    rest.iter().enumerate().for_each(|(n, word)| f(head + (before + n) * 8, Unit::Word(word)));
     last.iter().enumerate().for_each(|(n, byte)| f(tail + n, Unit::Byte(byte)));
     Ok(())
 }

@@ -73,11 +73,7 @@ pub(crate) const ROWS: &[Row] = &[
     counts("64 buffers mapped, then unmapped together", "batch.64", at_most(ANY, ANY, 0.0)),
     Row {
         operation: "coherent 4 KiB alloc + free, zeroing aside",
-        measure: Measure::Counts {
-            row: "coherent.4k",
-            without: Some("memset.4k.peer"),
-            most: at_most(800.0, ANY, ANY),
-        },
+        measure: Measure::Counts { row: "coherent.4k", without: Some("zero.4k.peer"), most: at_most(800.0, ANY, ANY) },
     },
     peer("IOVA 4 KiB", &["iova.4k"], "`range-alloc`", 0.5),
     peer("IOVA mixed sizes / fragmented", &["iova.mixed", "iova.fragmented"], "`offset-allocator`", 0.5),

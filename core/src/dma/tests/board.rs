@@ -357,6 +357,14 @@ impl TestBoard {
         board
     }
 
+    /// As [`translated`](Self::translated), without instruments, checker and events, so that released coherent pages wait in the cache.
+    pub(super) fn caching(kind: DomainKind) -> Self {
+        let board = Self::on(|env| Machine::new(env, Policy { check_dma: false, ..Policy::default() }), true);
+        board.env.tracing_enabled.store(false, core::sync::atomic::Ordering::Relaxed);
+        board.machine.groups()[0].set_kind(kind).unwrap();
+        board
+    }
+
     /// A device on a target that brings an allocator of page frames, made over the RAM by `source`.
     pub(super) fn sourced(translated: bool, source: impl FnOnce(Arc<FakeMemory>) -> Arc<dyn PageSource>) -> Self {
         let source = |ram: &Arc<FakeMemory>| {

@@ -3,6 +3,7 @@
 mod adopted;
 mod arena;
 mod board;
+mod coherent_cache;
 mod doorbell;
 mod elements;
 mod ioas;
