@@ -182,7 +182,7 @@ impl Backend {
                 let request = PageRequest::new(count);
                 match PageRun::alloc(frames, &request) {
                     // Pages may still be on the queue of a lazy domain: flush it, then try again.
-                    Err(_) if domain.confirm_queue(machine) => Ok(PageRun::alloc(frames, &request)?),
+                    Err(_) if domain.confirm_all_queued(machine) => Ok(PageRun::alloc(frames, &request)?),
                     taken => Ok(taken?),
                 }
             }

@@ -1,17 +1,15 @@
 //! Flush queue of a lazy domain: unmaps that are confirmed together, and their pins.
 
-use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicU64;
 use core::time::Duration;
 
-use super::check::Op;
+use super::flushes::Flight;
 use super::pin::{PinOwner, QueuedPages};
-use super::{DmaMemory, PagePins, release_all};
+use super::{DmaMemory, PagePins};
 use crate::env::Instant;
-use crate::instrument::FaultPoint;
-use crate::iommu::{Domain, DomainKind, Gather, IommuError, Range};
+use crate::iommu::{Domain, DomainKind, Gather, Range};
 use crate::sync::atomic::{AtomicU8, Ordering};
 use crate::system::System;
 
@@ -22,16 +20,16 @@ pub(crate) const QUEUE_TIME: Duration = Duration::from_millis(10);
 
 /// Queued unmaps of one domain.
 pub(crate) struct FlushQueue {
-    gather: Gather,
+    pub(super) gather: Gather,
     /// Device addresses that are free once they are flushed.
-    ranges: Vec<Range>,
+    pub(super) ranges: Vec<Range>,
     /// Device addresses that whoever unmapped them keeps, on a machine that [tracks mappings](System::tracks_mappings).
-    kept: Vec<Range>,
+    pub(super) kept: Vec<Range>,
     /// Pins of the unmapped memory.
-    pins: PagePins,
+    pub(super) pins: PagePins,
     /// Memory that arenas have unmapped, by its owner.
-    pages: Vec<QueuedPages>,
-    batch: Arc<Batch>,
+    pub(super) pages: Vec<QueuedPages>,
+    pub(super) batch: Arc<Batch>,
     unmaps: usize,
     oldest: Instant,
 }
@@ -39,7 +37,7 @@ pub(crate) struct FlushQueue {
 /// What is confirmed by one flush of a queue, for those who keep its device addresses.
 pub(crate) struct Batch {
     /// Its number, of all queues of the program, from 1 on.
-    number: u64,
+    pub(super) number: u64,
     state: AtomicU8,
 }
 
@@ -65,7 +63,7 @@ impl Batch {
         }
     }
 
-    fn end(&self, confirmed: bool) {
+    pub(super) fn end(&self, confirmed: bool) {
         self.state.store(if confirmed { 1 } else { 2 }, Ordering::Release);
     }
 }
@@ -227,90 +225,19 @@ impl Domain {
         }
     }
 
-    /// Flushes the queue, and frees its pages and device addresses. Without confirmation the pages go to quarantine and
-    /// the addresses stay reserved until a later flush is confirmed. True when something was confirmed.
-    pub(crate) fn confirm_queue(self: &Arc<Self>, machine: &System) -> bool {
-        let Some(FlushQueue { gather, ranges, kept, pins, pages, batch, .. }) = self.take_queue() else { return false };
-        let confirmed = if machine.should_fail(None, FaultPoint::Invalidate) {
-            Err((IommuError::Injected, gather))
-        } else {
-            self.flush(machine, gather)
-        };
-        match confirmed {
-            Ok(proof) => {
-                machine.check_dma(|| Op::Confirmed { backend: self.backend_name(), range: None });
-                for range in ranges {
-                    self.record_unmapped(machine, range.iova);
-                    self.free_iova(range);
-                }
-                for range in kept {
-                    self.record_unmapped(machine, range.iova);
-                }
-                if !pages.is_empty() {
-                    // Under the lock under which a later queue gets them.
-                    let queue = self.queue.lock();
-                    for pages in &pages {
-                        pages.end(&proof);
-                    }
-                    drop(queue);
-                }
-                // Pages are freed outside every lock.
-                for pages in pages {
-                    pages.free(machine, &proof);
-                }
-                let _kept = release_all(machine, pins, &proof);
-                batch.end(true);
-                true
-            }
-            Err((e, gather)) => {
-                let mut by_device: Vec<(Arc<str>, PagePins)> = Vec::new();
-                for pin in pins {
-                    match by_device.iter_mut().find(|(d, _)| d == pin.device()) {
-                        Some((_, pins)) => pins.push(pin),
-                        None => by_device.push((Arc::clone(pin.device()), PagePins::from_iter([pin]))),
-                    }
-                }
-                // Pinned at every moment: these end after those are made.
-                for (device, pins) in pages.iter().map(QueuedPages::to_pins) {
-                    match by_device.iter_mut().find(|(d, _)| *d == device) {
-                        Some((_, others)) => others.extend(pins),
-                        None => by_device.push((device, pins)),
-                    }
-                }
-                let queue = self.queue.lock();
-                for pages in pages {
-                    pages.end_pinned();
-                }
-                drop(queue);
-                let why = format!("invalidation not confirmed: {e}");
-                let held: Vec<_> = by_device
-                    .into_iter()
-                    .map(|(device, pins)| {
-                        machine.quarantine_table().hold_until_flushed(machine, &device, pins, why.clone(), self)
-                    })
-                    .collect();
-                self.not_flushed(machine, gather, &ranges, held);
-                batch.end(false);
-                false
-            }
-        }
-    }
-
     /// Frees addresses that somebody [kept](Addresses::Kept), and has flushed or unmapped otherwise.
     pub(crate) fn end_kept(&self, machine: &System, range: Range) {
-        if machine.tracks_mappings() {
-            if let Some(queue) = &mut *self.queue.lock() {
-                queue.kept.retain(|kept| *kept != range);
-            }
-            self.record_unmapped(machine, range.iova);
-        }
+        self.forget_kept(machine, range);
+        self.record_flushed(machine, range);
         self.free_iova(range);
     }
 
-    fn take_queue(&self) -> Option<FlushQueue> {
+    /// Takes the queue from those who add to it; its flush is under way from now on.
+    pub(super) fn take_queue(&self) -> Option<Flight> {
         let mut queue = self.queue.lock();
         self.queue_due.store(u64::MAX, Ordering::Relaxed);
-        queue.take()
+        // Under the lock: at every moment whoever looks for a queued unmap finds it here or there.
+        queue.take().map(|queue| self.flushes.begin(queue))
     }
 
     /// Number of queued unmaps.

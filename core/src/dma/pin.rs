@@ -228,7 +228,7 @@ impl Pending {
         let (AccessPath::Domain(domain), Some(machine)) = (&self.by.path, self.by.machine.upgrade()) else { return };
         let Some(domain) = domain.upgrade() else { return };
         match self.state {
-            PinState::Queued => drop(domain.confirm_queue(&machine)),
+            PinState::Queued => drop(domain.confirm_all_queued(&machine)),
             PinState::Unconfirmed => drop(domain.retry(&machine)),
             PinState::Mapped | PinState::NotQuiesced => {}
         }

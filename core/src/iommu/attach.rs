@@ -204,7 +204,7 @@ impl Entry for AttachEntry {
         let device = &ctx.bound.desc().name;
         ctx.bound.system().check_dma(|| Op::TranslationGone { device: Arc::clone(device) });
         // Flush while the translation still exists: queued and unconfirmed unmaps need its confirmation.
-        self.domain.confirm_queue(ctx.bound.system());
+        self.domain.confirm_all_queued(ctx.bound.system());
         self.domain.retry(ctx.bound.system());
         drop(ctx.bound.slots.take::<Domain>());
         let detached = self.detach(ctx.bound.system());

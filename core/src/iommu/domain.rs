@@ -14,7 +14,8 @@ use super::unconfirmed::{Range, UnconfirmedList};
 use super::{AddressingLimits, DomainKind, Gather, Geometry, IovaSpace, MapError, Prot, Translation};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr, pages};
 use crate::device::{RegionKind, ReservedRegion};
-use crate::dma::{DmaError, FlushQueue, PagePins};
+use crate::dma::{FlushQueue, PagePins, QueueFlushes};
+use crate::error::DmaError;
 use crate::instrument::FaultPoint;
 use crate::promise::Promise;
 use crate::sync::SpinLock;
@@ -118,6 +119,8 @@ pub struct Domain {
     history: SpinLock<History>,
     /// Flush queue of a lazy domain. The lock is a leaf.
     pub(crate) queue: SpinLock<Option<FlushQueue>>,
+    /// Earlier queues, whose flush is under way.
+    pub(crate) flushes: QueueFlushes,
     /// Time at which the oldest entry of the queue is due, in nanoseconds. A hint, to be read without the lock.
     pub(crate) queue_due: AtomicU64,
     /// Unmaps that no flush has confirmed yet. Held while the owner of an unmanaged domain maps, so that it cannot map
@@ -170,6 +173,7 @@ impl Domain {
             fixed: SpinLock::new(fixed),
             history: SpinLock::default(),
             queue: SpinLock::new(None),
+            flushes: QueueFlushes::default(),
             queue_due: AtomicU64::new(u64::MAX),
             unconfirmed: UnconfirmedList::default(),
             label,
@@ -308,7 +312,7 @@ impl Domain {
         limits: AddressingLimits<'_>,
     ) -> Result<DeviceAddr, DmaError> {
         let iova = match self.iova.alloc_limited(count, limits) {
-            Err(_) if self.confirm_queue(machine) => self.iova.alloc_limited(count, limits),
+            Err(_) if self.confirm_all_queued(machine) => self.iova.alloc_limited(count, limits),
             first => first,
         };
         iova.map_err(DmaError::Iova)
@@ -377,8 +381,7 @@ impl Domain {
     #[cold]
     pub(super) fn check_reuse(&self, machine: &System, new: Range) {
         if self.kind == DomainKind::Lazy {
-            let waits = self.queue.lock().as_ref().is_some_and(|q| q.has_any_of(new));
-            machine.promises.check(Promise::UnreachableBeforeFree, !waits, || {
+            machine.promises.check(Promise::UnreachableBeforeFree, !self.is_queued(new), || {
                 format!("{}: {} is reused before its old translation is flushed", self.label, new.iova)
             });
         }

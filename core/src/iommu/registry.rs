@@ -419,9 +419,7 @@ impl Entry for InstanceEntry {
         // Consumers are unbound by now (P6); they only leave their groups. Other members of these groups may still have
         // queued unmaps that this IOMMU must confirm.
         for domain in machine.iommus().groups().iter().filter_map(|g| g.domain()) {
-            if domain.queued_unmaps() > 0 {
-                domain.confirm_queue(machine);
-            }
+            domain.confirm_all_queued(machine);
         }
         let joined = machine.iommus().unregister(self.node);
         for consumer in ctx.bound.registry().consumers_of(self.node) {

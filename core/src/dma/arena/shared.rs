@@ -212,8 +212,11 @@ impl Shared {
         for span in self.spare.iter().filter(|span| span.pages() != 0) {
             // The queue of the domain may have them still, and may not be flushed in time: flushed once more.
             gather.add(span.reserved().iova, span.reserved().len);
+            span.end_lease(machine, domain, &mut gather);
+            removed.push(span.reserved());
+            span.keep(DeviceAddr(0), 0);
         }
-        for span in self.spans.iter().chain(&self.spare).filter(|span| span.pages() != 0) {
+        for span in self.spans.iter().filter(|span| span.pages() != 0) {
             // A table that has become empty is flushed before its addresses are used again.
             if span.end_lease(machine, domain, &mut gather) {
                 removed.push(span.reserved());
@@ -229,11 +232,13 @@ impl Shared {
         match domain.invalidate(machine, gather) {
             Ok(_) => {
                 for range in removed {
-                    domain.record_unmapped(machine, range.iova);
-                    domain.free_iova(range);
+                    domain.end_kept(machine, range);
                 }
             }
             Err((e, gather)) => {
+                for range in &removed {
+                    domain.forget_kept(machine, *range);
+                }
                 domain.hold(machine, device, UnmapError::Unconfirmed(e), gather, &removed[..], PagePins::new());
                 lost = Outcome::Quarantined;
             }

@@ -11,7 +11,6 @@ use alloc::vec::Vec;
 use super::shared::Shared;
 use super::slots::{BARE, NONE, Slots};
 use crate::addr::DeviceAddr;
-use crate::dma::check::Op;
 use crate::dma::flush_queue::{Addresses, Batch, BatchState, QUEUE_ENTRIES};
 use crate::dma::pin::PagePins;
 use crate::iommu::{Domain, Gather, IommuError, Lease, Range, UnmapError};
@@ -289,17 +288,16 @@ impl Slots {
 /// Frees addresses once `gather` is flushed.
 fn free_ranges(shared: &Shared, domain: &Arc<Domain>, ranges: &[Range], gather: Gather) {
     let (machine, device) = (&shared.context.machine, &shared.context.device);
-    let free = |range: &Range| {
-        let (backend, range) = (Arc::clone(&shared.context.backend_name), *range);
-        machine.check_dma(|| Op::Confirmed { backend, range: Some((range.iova, range.len)) });
-        domain.end_kept(machine, range);
-    };
+    let free = |range: &Range| domain.end_kept(machine, *range);
     if gather.is_empty() {
         return ranges.iter().for_each(free);
     }
     match domain.invalidate(machine, gather) {
         Ok(_) => ranges.iter().for_each(free),
         Err((e, gather)) => {
+            for range in ranges {
+                domain.forget_kept(machine, *range);
+            }
             domain.hold(machine, device, UnmapError::Unconfirmed(e), gather, ranges, PagePins::new());
         }
     }

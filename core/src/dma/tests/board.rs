@@ -68,6 +68,8 @@ impl Driver for MmuDriver {
 #[derive(Default)]
 pub(super) struct ToyMmu {
     pub(super) state: Mutex<ToyState>,
+    /// What happens in the next flush, before it has an effect.
+    pub(super) during_flush: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 #[derive(Default)]
@@ -224,6 +226,10 @@ impl Translation for ToyDomain {
     }
 
     fn flush(&self, gather: &mut Gather) -> Result<(), IommuError> {
+        let during = self.0.during_flush.lock().unwrap().take();
+        if let Some(during) = during {
+            during();
+        }
         let mut s = self.0.state.lock().unwrap();
         s.flushes += 1;
         if s.unresponsive {

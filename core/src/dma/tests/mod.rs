@@ -6,6 +6,7 @@ mod board;
 mod coherent_cache;
 mod doorbell;
 mod elements;
+mod flushes;
 mod ioas;
 mod lazy;
 mod lazy_lease;
