@@ -131,6 +131,7 @@ impl DmaBuffer {
     /// still writes to the pages does not change.
     pub fn as_slice(&self) -> &[u8] {
         if self.memory.confirm_unmapped(None).is_ok() && !self.memory.copy().exists() {
+            self.memory.see_all();
             // SAFETY: by the invariant this is the only reference, so nothing writes to the memory through the core
             // while `self` is borrowed. No device reaches it: it is not pinned.
             return unsafe { slice_of(&self.memory, 0..self.len()) };
@@ -144,6 +145,7 @@ impl DmaBuffer {
     /// changes are written to the pages later.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         if self.memory.confirm_unmapped(None).is_ok() {
+            self.memory.see_all();
             self.write_back();
             let range = 0..self.len();
             // SAFETY: as in `as_slice`, and `self` is borrowed exclusively.
@@ -165,6 +167,7 @@ impl DmaBuffer {
             // SAFETY: an exclusive slice of the copy borrows `self` exclusively.
             to.copy_from_slice(&unsafe { copy.bytes() }[first..first + len]);
         } else {
+            self.memory.see_all();
             self.memory.read_bytes(offset, to);
         }
     }
@@ -175,6 +178,7 @@ impl DmaBuffer {
     ///
     /// If the range is not inside the buffer.
     pub fn write_bytes(&mut self, offset: u64, from: &[u8]) {
+        self.memory.see_all();
         self.write_back();
         self.memory.write_bytes(offset, from);
     }
@@ -186,6 +190,7 @@ impl DmaBuffer {
 
     fn bytes(&self) -> ViewCopy {
         let mut bytes = vec![0; self.len() as usize].into_boxed_slice();
+        self.memory.see_all();
         self.memory.read_bytes(0, &mut bytes);
         ViewCopy::new(bytes)
     }

@@ -259,7 +259,7 @@ pub(crate) fn configure(bound: &BindingState) -> Result<(), ResourceError> {
         Backend::Translated(domain) => AccessPath::Domain(Arc::downgrade(domain)),
         Backend::Direct(_) => AccessPath::Direct,
     };
-    let pin_owner = PinOwner::new(bound.system(), &bound.desc().name, path);
+    let pin_owner = PinOwner::of_device(bound.system(), &bound.desc().name, path, bound.desc().dma.coherent);
     let context = Arc::new(DmaContext {
         pin_owner,
         machine: Arc::clone(bound.system()),

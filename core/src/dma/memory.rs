@@ -14,6 +14,7 @@ use crate::env::{CacheOp, Caching, Memory};
 use crate::iommu::Domain;
 use crate::mem::access::{RamWindow, fill_zero, read_bytes, write_bytes};
 use crate::mem::{PageRequest, PageRun, PhysMemory};
+use crate::sync::atomic::{AtomicBool, Ordering};
 
 /// Pages that are or were mapped for a device.
 ///
@@ -28,6 +29,8 @@ pub struct DmaMemory {
     len: u64,
     record: PageRecord,
     copy: BufferCopy,
+    /// The CPU's cache may hide what a device has written that does not snoop: its mapping ended without a proof.
+    unseen: AtomicBool,
 }
 
 impl DmaMemory {
@@ -38,7 +41,8 @@ impl DmaMemory {
 
     /// As [`new`](Self::new), with the `window` of the whole run.
     pub(super) fn with_window(run: PageRun, window: RamWindow, caching: Caching, len: u64) -> Arc<Self> {
-        Arc::new(Self { run, window, caching, len, record: PageRecord::default(), copy: BufferCopy::default() })
+        let (record, copy) = (PageRecord::default(), BufferCopy::default());
+        Arc::new(Self { run, window, caching, len, record, copy, unseen: AtomicBool::new(false) })
     }
 
     /// Allocates `len` bytes (at least 1) of zeroed page frames that belong to no device: the RAM of a guest, a buffer
@@ -144,7 +148,6 @@ impl DmaMemory {
     }
 
     pub(crate) fn is_zero(&self) -> bool {
-        use core::sync::atomic::Ordering;
         self.window.words().iter().all(|w| w.load(Ordering::Relaxed) == 0)
     }
 
@@ -176,6 +179,30 @@ impl DmaMemory {
         self.window.memory().cache(op, self.phys(), self.len.next_multiple_of(DMA_ALIGN));
     }
 
+    /// Records that a device which does not snoop may write to the pages until their last pin has ended.
+    pub(super) fn set_unseen(&self) {
+        self.unseen.store(self.caching == Caching::Cached, Ordering::Release);
+    }
+
+    /// Makes visible to the CPU what such a device has written (P13), before the CPU uses the pages.
+    #[inline]
+    pub(super) fn see_all(&self) {
+        if self.unseen.load(Ordering::Acquire) {
+            self.drop_cached();
+        }
+    }
+
+    #[cold]
+    fn drop_cached(&self) {
+        // Read first: what a device writes after that is dropped from the cache the next time.
+        let is_off = !self.record.is_pinned();
+        // Cleaned as well: what was not mapped, or the CPU has written since, may be in the cache alone.
+        self.window.memory().cache(CacheOp::CleanInvalidate, self.phys(), self.allocated());
+        if is_off {
+            self.unseen.store(false, Ordering::Release);
+        }
+    }
+
     /// True when it is RAM of the machine that `memory` belongs to.
     pub(super) fn is_of(&self, memory: &Arc<dyn Memory>) -> bool {
         Arc::ptr_eq(self.window.memory(), memory)
@@ -199,6 +226,13 @@ impl DmaMemory {
     fn check(&self, offset: u64, len: usize) {
         let end = offset.checked_add(len as u64);
         assert!(end.is_some_and(|e| e <= self.len), "{len} bytes at {offset} of DMA memory of {} bytes", self.len);
+    }
+}
+
+impl Drop for DmaMemory {
+    fn drop(&mut self) {
+        // Whoever gets the pages does not know of the device.
+        self.see_all();
     }
 }
 

@@ -40,13 +40,21 @@ pub(crate) struct PinOwner {
     pub(crate) path: AccessPath,
     /// Holder of its claims to registers that it reaches.
     pub(crate) holder: Holder,
+    /// The CPU sees what the device writes without maintenance of its cache by the core.
+    snoops: bool,
 }
 
 impl PinOwner {
+    /// Owner of the pins of a device that snoops the CPU's caches, or of a user who maintains them.
     pub(crate) fn new(machine: &Arc<System>, device: &Arc<str>, path: AccessPath) -> Arc<Self> {
+        Self::of_device(machine, device, path, true)
+    }
+
+    /// Owner of the pins of a device, which `snoops` the CPU's caches or does not.
+    pub(crate) fn of_device(machine: &Arc<System>, device: &Arc<str>, path: AccessPath, snoops: bool) -> Arc<Self> {
         let (machine, device) = (Arc::downgrade(machine), Arc::clone(device));
         let holder = Holder::new(&device, "DMA");
-        Arc::new(Self { machine, device, path, holder })
+        Arc::new(Self { machine, device, path, holder, snoops })
     }
 
     /// True when the confirmed flush of `domain` is a proof for its pins.
@@ -299,6 +307,13 @@ impl PagePin {
     pub(crate) fn set(&self, state: PinState) {
         if let Some(Target::Memory(memory, number)) = &self.target {
             memory.record().set(*number, state);
+        }
+    }
+
+    /// Records that the device may write what the CPU's cache does not show, until the pin ends.
+    pub(super) fn mark_unseen(&self) {
+        if let (Some(Target::Memory(memory, _)), false) = (&self.target, self.by.snoops) {
+            memory.set_unseen();
         }
     }
 

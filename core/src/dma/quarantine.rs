@@ -122,6 +122,7 @@ impl Quarantine {
         reason: String,
         condition: ReleaseCondition,
     ) -> QuarantineId {
+        pins.iter().for_each(PagePin::mark_unseen);
         let mut runs: Vec<_> = pins.iter().filter_map(PagePin::run).collect();
         runs.sort_unstable();
         runs.dedup();

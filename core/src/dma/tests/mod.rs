@@ -24,4 +24,5 @@ mod sourced;
 mod states;
 mod streaming;
 mod streams;
+mod unseen;
 mod whole;
