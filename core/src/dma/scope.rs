@@ -1,5 +1,6 @@
 //! Borrowed buffers: mapped for the time of one call, which takes the device off them before it returns.
 
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
@@ -22,10 +23,13 @@ use crate::lifecycle::Quiesced;
 ///
 /// # Invariants
 ///
-/// `mapped` has every mapping that was made in the scope. Whoever makes a scope ends it (`end`) before `'scope` does.
+/// `mapped` has every mapping of the scope that has not ended, and of each memory that some device may still reach by one that has
+/// ended at least one. Whoever makes a scope ends it (`end`) before `'scope` does.
 pub struct Scope<'scope, 'env: 'scope> {
     dev: Bound<'scope>,
     mapped: RefCell<List>,
+    /// Length of the list at which those that have ended are removed.
+    swept_at: Cell<usize>,
     /// The driver does not state that the device is done.
     leaves_running: Cell<bool>,
     // Both invariant, as in `std::thread::Scope`: else a shorter borrow could be passed for `'scope`.
@@ -35,9 +39,24 @@ pub struct Scope<'scope, 'env: 'scope> {
 /// Mappings of a scope, oldest first. Few need no allocation.
 type List = SmallVec<[Item; 4]>;
 
+/// Number of mappings in a scope from which on those that have ended are removed.
+const SWEPT_AT: usize = 16;
+
 struct Item {
     entry: EntryId,
     mapping: Arc<Mapping>,
+}
+
+impl Item {
+    /// True when neither a handle nor the ledger has the mapping any more.
+    fn has_ended(&self) -> bool {
+        Arc::strong_count(&self.mapping) == 1
+    }
+
+    /// Identifies the borrowed memory.
+    fn memory(&self) -> Option<*const DmaMemory> {
+        self.mapping.first().memory().map(Arc::as_ptr)
+    }
 }
 
 /// Mapping of a borrowed buffer: the device has it until [`unmap`](Self::unmap), or until the scope ends. Dropping or forgetting it changes
@@ -104,8 +123,8 @@ impl Dma<'_> {
         &self,
         f: impl for<'scope> FnOnce(&'scope Scope<'scope, 'env>) -> R,
     ) -> Result<R, Refused<R>> {
-        let (mapped, leaves_running) = (RefCell::default(), Cell::new(false));
-        let scope = Scope { dev: self.dev, mapped, leaves_running, invariant: PhantomData };
+        let (mapped, swept_at, leaves_running) = (RefCell::default(), Cell::new(SWEPT_AT), Cell::new(false));
+        let scope = Scope { dev: self.dev, mapped, swept_at, leaves_running, invariant: PhantomData };
         let unfinished = Unfinished(&scope);
         let returned = f(&scope);
         core::mem::forget(unfinished);
@@ -166,8 +185,18 @@ impl<'scope> Scope<'scope, '_> {
         let pieces = Pieces::One(Piece::new(backing, range, placement.addr, placement.bounce));
         let new = NewMapping { context: &context, kind, direction, attrs, span: placement.span, pieces };
         let (mapping, entry) = new.begin(self.dev, reservation);
-        self.mapped.borrow_mut().push(Item { entry, mapping: Arc::clone(&mapping) });
+        self.add(Item { entry, mapping: Arc::clone(&mapping) });
         Ok(Borrowed { buffer, mapped: Mapped { mapping, entry, dev: self.dev } })
+    }
+
+    fn add(&self, item: Item) {
+        let mut mapped = self.mapped.borrow_mut();
+        if mapped.len() >= self.swept_at.get() {
+            sweep(&mut mapped);
+            // Each mapping pays for a share of the next time.
+            self.swept_at.set(SWEPT_AT.max(2 * mapped.len()));
+        }
+        mapped.push(item);
     }
 
     /// Takes back, in advance, the statement that the device is done when the scope ends: it could not be stopped. Without an IOMMU all
@@ -181,19 +210,38 @@ impl<'scope> Scope<'scope, '_> {
     fn end(&self, quiesced: Option<&Quiesced>) -> u64 {
         let mapped = self.mapped.take();
         let ended = end_all(self.dev, &mapped, quiesced);
-        let (mut asks, mut lost) = (true, 0);
-        for (Item { mapping, .. }, ended) in mapped.iter().rev().zip(ended) {
+        let (mut asks, mut lost) = (true, Vec::new());
+        for (item, ended) in mapped.iter().rev().zip(ended) {
+            let mapping = &item.mapping;
             // A hung IOMMU is waited for once.
             let is_off = if asks { mapping.confirm_off() } else { mapping.is_off() };
             if !is_off {
-                (asks, lost) = (false, lost + mapping.span.1);
+                asks = false;
+                lost.push((item.memory(), mapping.span.1));
             } else if ended && mapping.is_quarantined() {
                 // Confirmed late: only now may the CPU see what the device wrote (P13).
                 mapping.take_from_device();
             }
         }
-        lost
+        // Memory that was mapped several times is in quarantine once.
+        lost.sort_unstable_by(|a, b| b.cmp(a));
+        lost.dedup_by_key(|(memory, _)| *memory);
+        lost.iter().map(|(_, bytes)| bytes).sum()
     }
+}
+
+/// Removes mappings that have ended, but for the newest one of each memory that a device may still reach.
+fn sweep(mapped: &mut List) {
+    let mut kept = BTreeSet::new();
+    mapped.reverse();
+    mapped.retain(|item| {
+        let is_over = item.has_ended() && (item.mapping.is_off() || kept.contains(&item.memory()));
+        if !is_over {
+            kept.insert(item.memory());
+        }
+        !is_over
+    });
+    mapped.reverse();
 }
 
 /// Ends all mappings of a scope, newest first, in a strict domain with one flush. Tells of each whether it had not ended before.

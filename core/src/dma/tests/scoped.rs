@@ -300,3 +300,60 @@ fn a_scope_of_many_buffers_waits_for_one_flush() {
         Ok(Vec::new())
     });
 }
+
+#[test]
+fn a_buffer_that_was_mapped_twice_is_in_quarantine_once() {
+    let board = TestBoard::translated(DomainKind::Lazy);
+    let mmu = Arc::clone(&board.mmu);
+    board.run(move |dev| {
+        let (mut twice, mut once) = (dev.dma().buffer(8192)?, dev.dma().buffer(4096)?);
+        let left = dev.dma().scope(|scope| {
+            let twice = scope.map_range(&mut twice, 0..4096, Direction::FromDevice, Attrs::empty())?.unmap()?;
+            let _again = scope.map(twice, Direction::FromDevice)?;
+            let _once = scope.map(&mut once, Direction::FromDevice)?;
+            mmu.state.lock().unwrap().unresponsive = true;
+            Ok::<_, DmaError>(())
+        });
+        assert_eq!(left.unwrap_err().error, DmaError::Quarantined(8192 + 4096));
+        assert_eq!(dev.state.system().quarantine_table().bytes_of(dev.name()), 8192 + 4096);
+        mmu.state.lock().unwrap().unresponsive = false;
+        assert!(dev.state.system().quarantine_table().retry(dev.state.system()));
+        Ok(Vec::new())
+    });
+}
+
+#[test]
+fn a_long_scope_remembers_no_mapping_that_has_ended_but_what_the_device_may_still_reach() {
+    for kind in [DomainKind::Strict, DomainKind::Lazy] {
+        let board = TestBoard::translated(kind);
+        let mmu = Arc::clone(&board.mmu);
+        board.run(move |dev| {
+            let mut buffers = Vec::new();
+            for _ in 0..40 {
+                buffers.push(dev.dma().buffer(4096)?);
+            }
+            dev.dma().scope(|scope| {
+                let mut borrows: Vec<_> = buffers.iter_mut().collect();
+                let known =
+                    || -> usize { alloc::format!("{scope:?}")[6..].split(' ').next().unwrap().parse().unwrap() };
+                for round in 0..300 {
+                    let mapped = scope.map(borrows.remove(0), Direction::FromDevice)?;
+                    let _ = mapped.device_addr();
+                    borrows.push(mapped.unmap()?);
+                    let limit = if kind == DomainKind::Strict { 17 } else { 2 * 40 + 1 };
+                    assert!(known() <= limit, "{} of {kind:?} after {round}", known());
+                }
+                drop(scope.map(borrows.remove(0), Direction::FromDevice)?);
+                for _ in 0..100 {
+                    let next = borrows.remove(0);
+                    borrows.push(scope.map(next, Direction::FromDevice)?.unmap()?);
+                }
+                Ok::<_, DmaError>(())
+            })??;
+            assert!(!reaches_any(&mmu.state.lock().unwrap()), "P9");
+            assert!(buffers.iter().all(|buffer| buffer.memory().record().count() == 0));
+            drop(buffers);
+            Ok(Vec::new())
+        });
+    }
+}
