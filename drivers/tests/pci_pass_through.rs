@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use bindery::addr::DeviceAddr;
 use bindery::dma::DmaMemory;
 use bindery::env::{Env, Width};
+use bindery::event::EventKind;
+use bindery::instrument::FaultPoint;
 use bindery::iommu::Prot;
 use bindery::machine::BindError;
 use bindery_drivers::edu::Edu;
@@ -154,6 +156,26 @@ fn a_user_that_holds_on_is_cut_off_in_the_middle_of_a_transfer() {
         let mut kept = [0; 16];
         user.page.read_bytes(0, &mut kept);
         assert_eq!(kept, [1; 16]);
+    }
+}
+
+/// The bus keeps a function from memory that did not stop; what its user has left in it is there until a reset.
+#[test]
+fn a_function_that_only_its_bus_has_stopped_is_reset_before_its_next_owner_has_it() {
+    for virt in both_resets() {
+        let (rig, _) = rig(virt);
+        give(&rig);
+        let user = User::new(&rig);
+        user.copies(&rig, 7);
+        rig.board.faults().fail_points(&[FaultPoint::Quiesce]);
+        rig.machine.unbind(EDU, "vfio-pci").unwrap();
+        rig.board.faults().never();
+        drop(user);
+        rig.board.take_events();
+        take(&rig);
+        let left =
+            |kind: &EventKind| matches!(kind, EventKind::Log { text } if text.contains("not known to be stopped"));
+        assert!(!rig.event_kinds(EDU).iter().any(left), "P12: {:?}", rig.event_kinds(EDU));
     }
 }
 

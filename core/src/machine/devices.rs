@@ -130,11 +130,11 @@ impl Machine {
     fn reserve_regions(&self, desc: &DeviceDesc) {
         for region in desc.dma.reserved.iter().filter(|r| r.kind.is_direct()) {
             let (first, last) = (PhysAddr(region.first.0), PhysAddr(region.last.0));
-            let frames = self.memory().frames().withdraw(first, last);
-            let contiguous = self.memory().cma().is_none_or(|cma| cma.withdraw(first, last));
-            if !frames || !contiguous {
+            if let Err(owner) = self.memory().withdraw(first, last) {
                 self.emit(Some(&desc.name), || EventKind::Log {
-                    text: format!("pages of its reserved region {first} to {last} are in use by somebody else"),
+                    text: format!(
+                        "pages of its reserved region {first} to {last} are in use by somebody else: {owner}"
+                    ),
                 });
             }
         }

@@ -240,8 +240,10 @@ impl Entry for DataEntry {
         ctx.quiesced = self.stop(bound);
         bound.set_quiesce_proof(ctx.quiesced.clone());
         if bound.owner() == DmaOwner::PassThrough {
+            // Kept from memory by its bus alone, it has all that its user left in it (P12).
+            let reset = ctx.quiesced.as_ref().is_some_and(|proof| *proof != Quiesced::bus_master_off());
             // Release: pairs with the acquire in `reset_after_user`, at the start of the next binding.
-            bound.device().left_by_user.store(ctx.quiesced.is_none(), Ordering::Release);
+            bound.device().left_by_user.store(!reset, Ordering::Release);
         }
         if let Some(quiesced) = &ctx.quiesced {
             bound.emit(|| EventKind::Quiesced { how: quiesced.how().into() });

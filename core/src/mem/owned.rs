@@ -8,15 +8,13 @@ use alloc::sync::Arc;
 use core::fmt;
 
 use super::access::RamWindow;
-use super::outside::OutsideRuns;
+use super::outside::{Contested, GiveBack, OutsideRuns};
 use super::{
     AllocError, BadRun, ForeignPages, FreedRun, OutOfMemory, PageAllocator, PageRequest, PageRun, PhysMemory, RunFault,
 };
 use crate::addr::PhysAddr;
 use crate::sync::SpinLock;
 use crate::sync::atomic::{AtomicU64, Ordering};
-
-type GiveBack = Box<dyn FnOnce(FreedRun) + Send>;
 
 /// Physically contiguous pages that a caller owns, such as pages of a page cache or of a user's process, and what gives them back.
 ///
@@ -87,7 +85,8 @@ pub struct NotAdopted {
     /// Reason of the refusal.
     pub error: BadRun,
     /// The pages, as they were passed in. `None` when the core still has some of them ([`RunFault::Overlaps`]): a device may reach
-    /// them (P2), so this lending gives nothing back; the one before does, in its time.
+    /// them (P2). If another party gave those, these pages are given back once the core has none of them any more; if the same owner
+    /// has lent them before, that lending gives them back in its time, and this one nothing.
     pub returned: Option<OwnedPages>,
 }
 
@@ -112,12 +111,13 @@ impl PageAllocator for Lent {
     fn free(&self, run: FreedRun) -> Result<(), ForeignPages> {
         let (base, pages) = (run.base(), run.pages());
         // Forgotten first: the owner may lend them again at once.
-        let known = self.outside.remove(base, pages);
+        let contested = self.outside.remove(base, pages);
         let give_back = self.give_back.lock().take();
-        match give_back.filter(|_| known) {
-            Some(give_back) => {
+        match give_back.zip(contested) {
+            Some((give_back, contested)) => {
                 self.pages.store(0, Ordering::Relaxed);
                 give_back(run);
+                contested.into_iter().for_each(Contested::give_back);
                 Ok(())
             }
             None => Err(ForeignPages { allocator: self.owner, base, pages }),
@@ -137,9 +137,10 @@ impl PhysMemory {
         let window = match self.outside().add(self.memory(), managers, owner, base, count) {
             Ok(window) => window,
             Err(error) => {
-                let overlaps = matches!(error.fault, RunFault::Overlaps(_));
-                if overlaps {
-                    core::mem::forget(pages.give_back.take());
+                let overlaps = matches!(error.fault, RunFault::Overlaps { .. });
+                if overlaps && let Some(give_back) = pages.give_back.take() {
+                    let free = self.outside().contest(owner, base, count, give_back);
+                    free.into_iter().for_each(Contested::give_back);
                 }
                 return Err(NotAdopted { error, returned: (!overlaps).then_some(pages) });
             }

@@ -6,6 +6,7 @@ use core::fmt;
 use super::outside::OutsideRuns;
 use super::source::SourcedFrames;
 use super::{BuddyAllocator, Memory, PageAllocator, PageSource, RamUse};
+use crate::addr::PhysAddr;
 
 /// All but the page frames.
 struct Parts {
@@ -61,6 +62,17 @@ impl PhysMemory {
     /// The contiguous allocator, if the machine has a CMA region.
     pub fn cma(&self) -> Option<&Arc<dyn PageAllocator>> {
         self.cma.as_ref()
+    }
+
+    /// Withdraws the pages from `first` to `last`, which a device uses from the start, from the allocators, and from what others lend
+    /// or allocate later. The error names who has some of them.
+    pub(crate) fn withdraw(&self, first: PhysAddr, last: PhysAddr) -> Result<(), &'static str> {
+        let outside = self.outside.withdraw(first, last);
+        let allocators = [Some(&self.frames), self.cma.as_ref()].into_iter().flatten();
+        // All of them, whatever one of them says.
+        let in_use =
+            allocators.fold(None, |in_use, one| if one.withdraw(first, last) { in_use } else { Some(one.name()) });
+        outside.or(in_use).map_or(Ok(()), Err)
     }
 
     /// Runs of pages that the core has from outside.

@@ -3,10 +3,11 @@
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use super::access;
-use super::outside::OutsideRuns;
+use super::outside::{Contested, OutsideRuns};
 use super::{
     AllocError, BadRun, BuddyAllocator, CacheOp, ForeignPages, FreedRun, Memory, OutOfMemory, PageAllocator,
     PageRequest, RamUse, RunFault,
@@ -77,6 +78,11 @@ impl SourcedFrames {
         Self { source, memory, cma, outside, in_use: AtomicU64::new(0) }
     }
 
+    /// Forgets a run that was just recorded.
+    fn forget(&self, base: PhysAddr, pages: u64) {
+        self.outside.remove(base, pages).into_iter().flatten().for_each(Contested::give_back);
+    }
+
     /// What is wrong with a run that was given for `request`, beyond what any run must be.
     fn fault(base: PhysAddr, request: &PageRequest) -> Option<RunFault> {
         let last = base.0 + (request.pages * PAGE_SIZE - 1);
@@ -102,16 +108,24 @@ impl PageAllocator for SourcedFrames {
         }
         let base = self.source.take(request).ok_or(none)?;
         let cma = self.cma.as_deref().map(|cma| (RamUse::Contiguous, cma));
-        // A run that is refused here is not given back: it is not RAM, or somebody else's.
-        self.outside.add(&self.memory, cma, owner, base, pages)?;
+        if let Err(error) = self.outside.add(&self.memory, cma, owner, base, pages) {
+            if let RunFault::Overlaps { .. } = error.fault {
+                let source = Arc::clone(&self.source);
+                let give_back = move |run| source.give_back(run);
+                let free = self.outside.contest(owner, base, pages, Box::new(give_back));
+                free.into_iter().for_each(Contested::give_back);
+            }
+            // Another one that is refused here is not given back: it is not RAM, or somebody else's.
+            return Err(error.into());
+        }
         if let Some(fault) = Self::fault(base, request) {
-            self.outside.remove(base, pages);
+            self.forget(base, pages);
             self.source.give_back(FreedRun::new(base, pages));
             return Err(BadRun { owner, base, pages, fault }.into());
         }
         let len = pages * PAGE_SIZE;
         if access::zero_unowned(&*self.memory, base, len).is_err() {
-            self.outside.remove(base, pages);
+            self.forget(base, pages);
             return Err(BadRun { owner, base, pages, fault: RunFault::NotRam }.into());
         }
         self.memory.cache(CacheOp::Clean, base, len);
@@ -122,11 +136,12 @@ impl PageAllocator for SourcedFrames {
     fn free(&self, run: FreedRun) -> Result<(), ForeignPages> {
         let (base, pages) = (run.base(), run.pages());
         // Forgotten first: the source may give them again at once.
-        if !self.outside.remove(base, pages) {
+        let Some(contested) = self.outside.remove(base, pages) else {
             return Err(ForeignPages { allocator: self.source.name(), base, pages });
-        }
+        };
         self.in_use.fetch_sub(pages, Ordering::Relaxed);
         self.source.give_back(run);
+        contested.into_iter().for_each(Contested::give_back);
         Ok(())
     }
 

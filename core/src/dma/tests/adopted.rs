@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 
 use super::board::{HIGH, KEPT, LOW, TestBoard};
 use super::streams::add_stream;
-use crate::addr::PhysAddr;
+use crate::addr::{DeviceAddr, PhysAddr};
+use crate::device::{DeviceDesc, RegionKind, ReservedRegion};
 use crate::dma::{Direction, DmaBuffer, DmaError};
 use crate::driver::{ProbeError, Quiesced};
 use crate::env::{Caching, RamUse};
@@ -149,7 +150,7 @@ fn an_unconfirmed_unmap_keeps_the_owners_pages_in_quarantine_until_a_flush_is_co
     assert_eq!(board.machine.quarantine_table().list().len(), 1);
     // Lent again before it was given back: its owner has lost count.
     let twice = board.machine.adopt(seen.lend(KEPT, 1)).unwrap_err();
-    assert_eq!(twice.error.fault, RunFault::Overlaps(page(0)));
+    assert_eq!(twice.error.fault, RunFault::Overlaps { at: page(0), of: "page cache" });
     assert!(twice.returned.is_none());
     drop(twice);
     assert_eq!(seen.given_back(), [], "P2: a refusal gives nothing back");
@@ -213,6 +214,7 @@ fn pages_that_are_not_the_owners_are_refused_by_name_and_place() {
     let board = TestBoard::direct();
     let (cache, machine) = (PageCache::default(), &board.machine);
     let kept = machine.adopt(cache.lend(KEPT + 0x2000, 2)).unwrap();
+    let overlaps = RunFault::Overlaps { at: page(2), of: "page cache" };
     let cases = [
         (KEPT, 0, RunFault::Size),
         (KEPT, u64::MAX, RunFault::Size),
@@ -222,10 +224,10 @@ fn pages_that_are_not_the_owners_are_refused_by_name_and_place() {
         (KEPT, 17, RunFault::NotRam),
         (LOW, 1, RunFault::Managed(RamUse::Frames)),
         (HIGH + 0x3f000, 1, RunFault::Managed(RamUse::Frames)),
-        (KEPT, 3, RunFault::Overlaps(page(2))),
-        (KEPT + 0x3000, 1, RunFault::Overlaps(page(2))),
-        (KEPT + 0x2000, 2, RunFault::Overlaps(page(2))),
-        (KEPT + 0x1000, 8, RunFault::Overlaps(page(2))),
+        (KEPT, 3, overlaps),
+        (KEPT + 0x3000, 1, overlaps),
+        (KEPT + 0x2000, 2, overlaps),
+        (KEPT + 0x1000, 8, overlaps),
     ];
     for (n, (base, pages, fault)) in cases.into_iter().enumerate() {
         let refused = machine.adopt(cache.lend(base, pages)).unwrap_err();
@@ -235,7 +237,7 @@ fn pages_that_are_not_the_owners_are_refused_by_name_and_place() {
         );
         let words = refused.to_string();
         assert!(words.contains("page cache") && words.contains(&PhysAddr(base).to_string()), "{words}");
-        let overlaps = matches!(fault, RunFault::Overlaps(_));
+        let overlaps = fault == overlaps;
         let same = |returned: &OwnedPages| (returned.base(), returned.pages()) == (PhysAddr(base), pages);
         assert_eq!(refused.returned.as_ref().map(same), (!overlaps).then_some(true));
         drop(refused);
@@ -247,4 +249,41 @@ fn pages_that_are_not_the_owners_are_refused_by_name_and_place() {
     drop(kept);
     drop(machine.adopt(cache.lend(KEPT, 16)).unwrap());
     assert_eq!(cache.given_back().len(), FREE + 4);
+}
+
+/// A device whose firmware uses so many pages of `KEPT` from page `first` on, from the start.
+fn with_region(name: &str, first: u64, pages: u64) -> DeviceDesc {
+    let mut desc = DeviceDesc::new(name);
+    let at = |page| DeviceAddr(KEPT + (page << 12));
+    let kind = RegionKind::Direct;
+    desc.dma.reserved.push(ReservedRegion { first: at(first), last: DeviceAddr(at(first + pages).0 - 1), kind });
+    desc
+}
+
+#[test]
+fn pages_that_a_device_uses_from_the_start_are_not_adopted() {
+    let board = TestBoard::direct();
+    let (cache, machine) = (PageCache::default(), &board.machine);
+    let lent = machine.adopt(cache.lend(KEPT + 0x1000, 2)).unwrap();
+    for name in ["firmware", "again"] {
+        machine.add_device(with_region(name, 2, 2)).unwrap();
+        let told: Vec<_> = board.env.event_kinds(name).iter().map(|kind| alloc::format!("{kind:?}")).collect();
+        assert!(told.iter().any(|text| text.contains("in use by somebody else: page cache")), "{told:?}");
+        machine.remove_device(name);
+    }
+    drop(lent);
+    machine.add_device(with_region("alone", 2, 2)).unwrap();
+    let told: Vec<_> = board.env.event_kinds("alone").iter().map(|kind| alloc::format!("{kind:?}")).collect();
+    assert!(!told.iter().any(|text| text.contains("in use by somebody else")), "{told:?}");
+    for (base, pages, is) in [(1, 1, false), (1, 2, true), (2, 1, true), (3, 4, true), (4, 1, false), (0, 16, true)] {
+        let before = cache.given_back().len();
+        match machine.adopt(cache.lend(KEPT + (base << 12), pages)) {
+            Ok(buffer) => assert!(!is, "{buffer:?}"),
+            Err(refused) => {
+                assert_eq!((refused.error.fault, is), (RunFault::Reserved(page(2)), true));
+                assert!(refused.returned.is_some());
+            }
+        }
+        assert_eq!(cache.given_back().len(), before + 1, "its owner has it again, once");
+    }
 }

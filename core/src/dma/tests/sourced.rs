@@ -78,7 +78,7 @@ fn a_driver_is_told_what_the_targets_allocator_did_wrong() {
     board.run(move |dev| {
         let buffer = dev.dma().buffer(4096)?;
         for (lie, fault) in [
-            (buffer.phys(), RunFault::Overlaps(buffer.phys())),
+            (buffer.phys(), RunFault::Overlaps { at: buffer.phys(), of: "kernel" }),
             (PhysAddr(0x2000), RunFault::NotRam),
             (PhysAddr(LOW + 1), RunFault::Misaligned),
         ] {
@@ -106,19 +106,34 @@ fn pages_that_were_lent_are_not_given_as_frames_before_they_are_back() {
     let kernel = Arc::new(Kernel::default());
     let source = Arc::clone(&kernel);
     let board = TestBoard::sourced(false, |_| source as _);
+    let back = Arc::new(Mutex::new(Vec::new()));
+    let cache = Arc::clone(&back);
+    let give_back = move |run: FreedRun| cache.lock().push(run.base());
     // SAFETY: the fixture uses the page by `Memory` only.
     #[expect(unsafe_code, reason = "lends a page, as its owner")]
-    let lent = |base| unsafe { OwnedPages::new("page cache", PhysAddr(base), 1, drop) };
+    let lent = |base| unsafe { OwnedPages::new("page cache", PhysAddr(base), 1, give_back.clone()) };
+    let page = PhysAddr(KEPT);
     let cached = board.machine.adopt(lent(KEPT)).unwrap();
-    *kernel.lies.lock() = Some(PhysAddr(KEPT));
-    let refused = board.machine.dma_buffer(4096).unwrap_err();
-    assert!(matches!(refused, DmaError::BadPages { fault: RunFault::Overlaps(PhysAddr(KEPT)), .. }), "{refused}");
+    for _ in 0..2 {
+        // Once more, though it has not got the first one back.
+        *kernel.lies.lock() = Some(page);
+        let refused = board.machine.dma_buffer(4096).unwrap_err();
+        let fault = RunFault::Overlaps { at: page, of: "page cache" };
+        assert_eq!(refused, DmaError::BadPages { owner: "kernel", base: page, pages: 1, fault });
+        assert!(refused.to_string().contains("kernel") && refused.to_string().contains("page cache"), "{refused}");
+    }
+    assert_eq!((back.lock().len(), kernel.back.lock().len()), (0, 0), "P2: a device may reach it");
     drop(cached);
-    *kernel.lies.lock() = Some(PhysAddr(KEPT));
+    assert_eq!((back.lock().len(), kernel.back.lock().len()), (1, 1), "each has what it had, once");
+    *kernel.lies.lock() = Some(page);
     let frame = board.machine.dma_buffer(4096).unwrap();
     let refused = board.machine.adopt(lent(KEPT)).unwrap_err();
-    assert_eq!(refused.error.fault, RunFault::Overlaps(PhysAddr(KEPT)));
+    assert_eq!(refused.error.fault, RunFault::Overlaps { at: page, of: "kernel" });
+    assert!(refused.returned.is_none());
+    drop(refused);
+    assert_eq!((back.lock().len(), kernel.back.lock().len()), (1, 1), "P2");
     drop(frame);
+    assert_eq!((back.lock().len(), kernel.back.lock().len()), (2, 2));
     drop(board.machine.adopt(lent(KEPT)).unwrap());
     // RAM of the target's allocator that the core has not: its owner may lend it.
     drop(board.machine.adopt(lent(LOW + 0x5000)).unwrap());

@@ -58,7 +58,7 @@ fn a_source_that_lies_is_refused_by_name_and_place_and_nothing_of_it_is_used() {
     let limit = PhysAddr(RAM + 0x4_0000);
     let kept = take(RAM + 0x1_0000, PageRequest::new(4)).unwrap();
     assert_eq!((kept.allocator(), phys.frames().in_use()), ("kernel", 4));
-    let given = RunFault::Overlaps(PhysAddr(RAM + 0x1_0000));
+    let given = RunFault::Overlaps { at: PhysAddr(RAM + 0x1_0000), of: "kernel" };
     let (any, aligned) = (PageRequest::new(2), PageRequest { align: 0x4000, ..PageRequest::new(2) });
     let low = PageRequest { limit, ..PageRequest::new(2) };
     let cases = [
