@@ -232,6 +232,11 @@ impl Domain {
         self.free_iova(range);
     }
 
+    /// Time at which the oldest entry of the queue is due, if there is a queue.
+    pub(crate) fn queue_deadline(&self) -> Option<Instant> {
+        self.queue.lock().as_ref().map(|queue| queue.oldest + QUEUE_TIME)
+    }
+
     /// Takes the queue from those who add to it; its flush is under way from now on.
     pub(super) fn take_queue(&self) -> Option<Flight> {
         let mut queue = self.queue.lock();

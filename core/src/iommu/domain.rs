@@ -123,6 +123,8 @@ pub struct Domain {
     pub(crate) flushes: QueueFlushes,
     /// Time at which the oldest entry of the queue is due, in nanoseconds. A hint, to be read without the lock.
     pub(crate) queue_due: AtomicU64,
+    /// A timer of the machine is going to look at the queue.
+    pub(super) has_timer: AtomicBool,
     /// Unmaps that no flush has confirmed yet. Held while the owner of an unmanaged domain maps, so that it cannot map
     /// over such a range; otherwise the lock is a leaf.
     pub(super) unconfirmed: UnconfirmedList,
@@ -175,6 +177,7 @@ impl Domain {
             queue: SpinLock::new(None),
             flushes: QueueFlushes::default(),
             queue_due: AtomicU64::new(u64::MAX),
+            has_timer: AtomicBool::new(false),
             unconfirmed: UnconfirmedList::default(),
             label,
             no_flush_before: AtomicU64::new(0),

@@ -25,7 +25,7 @@ pub(crate) struct Timers {
 
 #[derive(Default)]
 struct Set {
-    /// Lazy domains, and the deadlines of their queues.
+    /// Lazy domains, each once, and when to look at their queues.
     confirm: Vec<(Instant, Weak<Domain>)>,
     /// Time of the next retry of unconfirmed flushes, and the interval after it.
     retry: Option<(Instant, Duration)>,
@@ -52,9 +52,17 @@ impl Timers {
         result
     }
 
-    /// Adds the deadline `at` for the queue of `domain`.
+    /// Looks at the queue of `domain` at `at`, unless that is to be done earlier already. A domain that fills its queue faster than this
+    /// time passes has one entry, not one for each queue.
     pub(crate) fn confirm(&self, at: Instant, domain: &Arc<Domain>) {
-        self.change(|set| set.confirm.push((at, Arc::downgrade(domain))));
+        // Acquired and released: see `run`.
+        if domain.has_timer.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.change(|set| {
+            set.confirm.retain(|(_, domain)| domain.strong_count() > 0);
+            set.confirm.push((at, Arc::downgrade(domain)));
+        });
     }
 
     /// Adds a retry for an unconfirmed flush, if none is set.
@@ -62,6 +70,12 @@ impl Timers {
         self.change(|set| {
             set.retry.get_or_insert((now + RETRY_FIRST, RETRY_FIRST * 2));
         });
+    }
+
+    /// Number of queues that are looked at in time.
+    #[cfg(test)]
+    pub(crate) fn queues(&self) -> usize {
+        self.set.lock().confirm.len()
     }
 
     /// Time of the next call of [`run`](Self::run).
@@ -83,7 +97,12 @@ impl Timers {
             (due, set.retry.take_if(|(at, _)| *at <= now))
         });
         for domain in due.iter().filter_map(|(_, domain)| domain.upgrade()) {
+            // Before the look at the queue: who has begun one and has found the timer set, has begun the one that is seen here.
+            domain.has_timer.swap(false, Ordering::AcqRel);
             domain.confirm_due(machine);
+            if let Some(at) = domain.queue_deadline() {
+                self.confirm(at, &domain);
+            }
         }
         if let Some((_, interval)) = retry_due
             && !retry()

@@ -254,3 +254,41 @@ fn memory_of_a_queue_whose_flush_fails_goes_to_quarantine_with_its_one_pin() {
     });
     assert_eq!(board.machine.dma_misuses(), []);
 }
+
+#[test]
+fn a_domain_has_one_timer_however_many_queues_it_fills_and_each_queue_is_flushed_in_time() {
+    let board = TestBoard::translated(DomainKind::Lazy);
+    let (mmu, env) = (Arc::clone(&board.mmu), Arc::clone(&board.env));
+    board.run(move |dev| {
+        let timers = dev.state.system().timers();
+        let flushes = || mmu.state.lock().unwrap().flushes;
+        // One buffer, so that no shortage of pages flushes a queue.
+        let mut buffer = Some(dev.dma().buffer(4096)?);
+        let mut unmap = |times| {
+            for _ in 0..times {
+                let mapped = dev.dma().map(buffer.take().expect("it came back"), Direction::ToDevice)?;
+                buffer = Some(mapped.unmap()?);
+            }
+            Ok::<_, DmaError>(())
+        };
+        let (start, before) = (env.now().0, flushes());
+        for _ in 0..3 {
+            unmap(256)?;
+            assert_eq!(timers.queues(), 1, "the first queue's timer stands for those after it");
+        }
+        assert_eq!(flushes(), before + 3);
+        // The fourth queue is begun 6 ms later than the timer was set.
+        env.advance(Instant(start + 6_000_000));
+        unmap(1)?;
+        for (at, flushed) in [(10_000_000, 0), (15_999_999, 0), (16_000_000, 1)] {
+            env.advance(Instant(start + at));
+            timers.run(dev.state.system(), || true);
+            assert_eq!(flushes(), before + 3 + flushed, "after {at} ns");
+        }
+        assert_eq!((timers.queues(), timers.next()), (0, None));
+        // And the next one sets it anew.
+        unmap(1)?;
+        assert_eq!(timers.next(), Some(Instant(start + 26_000_000)));
+        Ok(Vec::new())
+    });
+}
