@@ -152,6 +152,11 @@ impl Target {
         self.tables.page_table()
     }
 
+    /// Pages of page tables in use.
+    pub fn table_pages(&self) -> u64 {
+        self.tables.frames.in_use()
+    }
+
     /// Number of flushes that all IOMMUs together were asked for, each of which a driver waits for.
     pub fn flushes(&self) -> u64 {
         self.flushes.lock().map_or(0, |all| all.iter().map(|one| one.load(Ordering::Relaxed)).sum())

@@ -3,7 +3,7 @@
 use crate::cargo::Cargo;
 use crate::outcome::Outcome;
 use crate::session::Session;
-use crate::{campaign, fuzz, loom, miri, patches, shuttle};
+use crate::{bench, campaign, fuzz, loom, miri, patches, shuttle};
 
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -23,12 +23,16 @@ pub(crate) struct Args {
 enum Only {
     /// Mutants made by cargo-mutants: all of the modules that hold the promises, 300 of the others
     Mutants(campaign::Args),
+    /// A mixed DMA load, 10⁹ operations: what is in use after each round, and whether it grows
+    Dma(bench::mixed::Args),
 }
 
 /// Runs the command.
 pub(crate) fn run(args: &Args) -> Outcome {
-    if let Some(Only::Mutants(args)) = &args.only {
-        return campaign::run(args);
+    match &args.only {
+        Some(Only::Mutants(args)) => return campaign::run(args),
+        Some(Only::Dma(args)) => return bench::mixed::run(args),
+        None => {}
     }
     let mut session = Session::new();
     session.step("tests, optimized, many cases", || {

@@ -36,6 +36,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
             Cargo::new("test -p bindery-explore --test scenarios fault_and_a_preemption -- --ignored").run()
         });
         session.step("instruction counts", bench::gate);
+        session.step("a mixed DMA load, ten million operations", bench::mixed::short);
         session.step("mutants, in turn", || patches::sample(PATCHES));
         session.step("mutants of what has changed", campaign::changed);
         session.step("fuzzing, a minute", fuzz::short);

@@ -152,9 +152,8 @@ pub(crate) fn matching(session: &Session) {
     );
 }
 
-/// Enumerates, binds and unbinds many devices.
-pub(crate) fn devices(session: &Session) {
-    let count: usize = if session.counts() { 1_000 } else { 1_000_000 };
+/// Enumerates, binds and unbinds so many devices.
+pub(crate) fn devices(session: &Session, count: u32) {
     let names: Vec<String> = (0..count).map(|n| format!("d{n}")).collect();
     let machine = Machine::new(Target::new(1 << 20, false) as _, Policy { check_dma: false, ..Policy::default() });
     machine.register(Idle);
@@ -168,11 +167,11 @@ pub(crate) fn devices(session: &Session) {
         machine.add_device(desc).expect("the name is new");
         next += 1;
     };
-    session.once("devices", count as u32, &mut || {
+    session.once("devices", count, &mut || {
         (0..count).for_each(|_| add());
-        assert_eq!(machine.settle().bound, count as u64);
+        assert_eq!(machine.settle().bound, u64::from(count));
         if let (Some(before), Some(after)) = (resident, resident_bytes()) {
-            session.figure("devices.bytes", after.saturating_sub(before) as f64 / count as f64);
+            session.figure("devices.bytes", after.saturating_sub(before) as f64 / f64::from(count));
         }
         machine.unregister("idle");
     });

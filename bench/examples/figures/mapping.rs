@@ -1,7 +1,7 @@
 //! Mapping and unmapping through the calls that a driver makes.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 
 use bindery::binding::Bound;
 use bindery::device::DeviceDesc;
@@ -11,7 +11,7 @@ use bindery::machine::{Handle, Machine, Policy};
 use bindery_bench::Idle;
 use bindery_bench::target::Target;
 
-use super::session::{Random, Session};
+use super::session::{Length, Random, Session};
 
 /// Machine with devices of [`Idle`] behind IOMMUs in memory.
 pub(crate) struct Rig {
@@ -153,7 +153,11 @@ fn together(session: &Session, dev: &Bound<'_>, target: &Target) {
 
 /// A ring: one buffer is unmapped and mapped again while `live` stay mapped.
 pub(crate) fn ring(session: &Session) {
-    let sizes: &[usize] = if session.is_short() { &[64, 4096] } else { &[64, 4096, 65_536] };
+    let sizes: &[usize] = match session.length() {
+        Length::Short => &[64, 4096],
+        Length::Long => &[64, 4096, 65_536],
+        Length::Curves => &LIVE,
+    };
     for live in sizes {
         let rig = Rig::new((*live as u64 + 1024) << 12, DomainKind::Strict, false);
         rig.drive(DEVICES[0], |dev| {
@@ -185,6 +189,62 @@ pub(crate) fn ring(session: &Session) {
     }
 }
 
+/// Numbers of live mappings of the curves.
+const LIVE: [usize; 6] = [64, 256, 1024, 4096, 16_384, 65_536];
+
+/// Instructions of a ring by its length, or throughput of one thread and of two by the length of each one's ring.
+pub(crate) fn curves(session: &Session) {
+    if session.counts() {
+        return ring(session);
+    }
+    let mut shortest = None;
+    for live in LIVE {
+        let rig = Rig::new((2 * live as u64 + 1024) << 12, DomainKind::Strict, false);
+        let pairs = |device: &str, start: &Barrier| {
+            rig.drive(device, |dev| {
+                let mut arena = dev.dma().arena(live as u32).expect("it is bound");
+                let mut mapped: VecDeque<_> = (0..live)
+                    .map(|_| arena.map(buffer(dev, 4 << 10), Direction::ToDevice).expect("there are addresses"))
+                    .collect();
+                start.wait();
+                let begun = std::time::Instant::now();
+                for _ in 0..200_000 {
+                    let slot = mapped.pop_front().expect("the ring is full");
+                    let buffer = arena.unmap(slot).expect("the IOMMU confirms");
+                    mapped.push_back(arena.map(buffer, Direction::ToDevice).expect("there are addresses"));
+                }
+                let taken = begun.elapsed().as_secs_f64();
+                arena.unmap_many(mapped, &mut Vec::new()).expect("the IOMMU confirms");
+                taken
+            })
+        };
+        let timed = |devices: &[&str]| {
+            let start = Barrier::new(devices.len());
+            std::thread::scope(|scope| {
+                let threads: Vec<_> = devices.iter().map(|device| scope.spawn(|| pairs(device, &start))).collect();
+                threads.into_iter().map(|t| t.join().expect("it does not panic")).fold(0.0, f64::max)
+            })
+        };
+        let (mut single, mut apart, mut one) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..9 {
+            let alone = timed(&DEVICES[..1]);
+            single.push(alone);
+            apart.push(2.0 * alone / timed(&DEVICES));
+            one.push(2.0 * alone / timed(&[DEVICES[0], DEVICES[0]]));
+        }
+        let alone = median(single);
+        let shortest = *shortest.get_or_insert(alone);
+        session.figure(&format!("threads.alone.{live}"), shortest / alone);
+        session.figure(&format!("threads.apart.{live}"), median(apart) * shortest / alone);
+        session.figure(&format!("threads.one.{live}"), median(one) * shortest / alone);
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
 /// Throughput of two threads against that of one: with a device each, and with one device.
 pub(crate) fn threads(session: &Session) {
     if session.counts() {
@@ -210,11 +270,7 @@ pub(crate) fn threads(session: &Session) {
         });
         start.elapsed().as_secs_f64()
     };
-    let median = |devices: &[&str]| {
-        let mut ratios: Vec<f64> = (0..9).map(|_| 2.0 * timed(&devices[..1]) / timed(devices)).collect();
-        ratios.sort_by(f64::total_cmp);
-        ratios[ratios.len() / 2]
-    };
-    session.figure("threads.apart", median(&DEVICES));
-    session.figure("threads.one", median(&[DEVICES[0], DEVICES[0]]));
+    let ratio = |devices: &[&str]| median((0..9).map(|_| 2.0 * timed(&devices[..1]) / timed(devices)).collect());
+    session.figure("threads.apart", ratio(&DEVICES));
+    session.figure("threads.one", ratio(&[DEVICES[0], DEVICES[0]]));
 }

@@ -13,11 +13,21 @@ pub(crate) enum Mode {
     Time,
 }
 
+/// How much of it is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// The rows of the gate: without what takes long under callgrind.
+    Short,
+    /// All rows.
+    Long,
+    /// What depends on the number of live mappings, by that number.
+    Curves,
+}
+
 /// One run of this program.
 pub(crate) struct Session {
     mode: Mode,
-    /// Leaves out rows that take long under callgrind and that no gate needs.
-    short: bool,
+    length: Length,
 }
 
 /// The place that callgrind looks at: it collects inside of this function only, and dumps when it returns.
@@ -27,13 +37,12 @@ fn measured(work: &mut dyn FnMut()) {
 }
 
 impl Session {
-    pub(crate) fn new(mode: Mode, short: bool) -> Self {
-        Self { mode, short }
+    pub(crate) fn new(mode: Mode, length: Length) -> Self {
+        Self { mode, length }
     }
 
-    /// True for rows that are left out of a short run.
-    pub(crate) fn is_short(&self) -> bool {
-        self.short
+    pub(crate) fn length(&self) -> Length {
+        self.length
     }
 
     pub(crate) fn counts(&self) -> bool {

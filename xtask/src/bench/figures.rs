@@ -35,7 +35,7 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// Counts under callgrind. `length` is `short`, as the gate wants it, or `long`.
+    /// Counts under callgrind. `length` is `short`, as the gate wants it, `long`, or `curves`.
     pub(crate) fn counted(length: &str) -> Result<Self, Trouble> {
         build()?;
         if !exists("valgrind") {
@@ -54,7 +54,7 @@ impl Figures {
             .arg(format!("--callgrind-out-file={}", dir.join("dump").display()))
             .arg(program())
             .arg("count")
-            .args((length == "short").then_some("short"));
+            .args((length != "long").then_some(length));
         let text = output(&mut command)?;
         let mut figures = Self::default();
         figures.read(&text);
@@ -71,10 +71,10 @@ impl Figures {
         Ok(figures)
     }
 
-    /// Adds what is measured by the clock.
-    pub(crate) fn timed(&mut self) -> Outcome {
+    /// Adds what is measured by the clock: `figures` with these arguments.
+    pub(crate) fn timed(&mut self, args: &[&str]) -> Outcome {
         build()?;
-        let text = output(Command::new(program()).arg("time"))?;
+        let text = output(Command::new(program()).args(args))?;
         self.read(&text);
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: the table of docs/benchmarks.md, its gate, and the benchmarks of criterion.
 
+mod curves;
 mod figures;
 mod gate;
+pub(crate) mod mixed;
 mod rows;
 mod table;
 
@@ -19,6 +21,9 @@ pub(crate) struct Args {
     /// Writes bench/gate.txt anew
     #[arg(long, conflicts_with_all = ["filter", "gate"])]
     update: bool,
+    /// Measures by the number of live mappings, threads and devices, and writes the pictures of docs/benchmarks
+    #[arg(long, conflicts_with_all = ["filter", "gate", "update"])]
+    curves: bool,
 }
 
 /// Runs the command.
@@ -32,8 +37,11 @@ pub(crate) fn run(args: &Args) -> Outcome {
     if args.update {
         return gate::update(&Figures::counted("short")?);
     }
+    if args.curves {
+        return curves::run();
+    }
     let mut figures = Figures::counted("long")?;
-    figures.timed()?;
+    figures.timed(&["time"])?;
     table::print(&figures);
     Ok(())
 }

@@ -26,7 +26,7 @@ pub(crate) fn print(figures: &Figures) {
 }
 
 /// The processor, its number of cores, and the compiler.
-fn machine() -> String {
+pub(super) fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|l| l.strip_prefix("model name")).and_then(|l| l.split_once(':'));
     let model = model.map_or("unknown processor", |(_, name)| name.trim());
