@@ -1,6 +1,8 @@
 //! The ledger: the resources of a binding, in order of acquisition.
 
 mod list;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};

@@ -250,6 +250,40 @@ fn a_closed_address_space_maps_nothing_and_holds_no_memory() {
 }
 
 #[test]
+fn an_address_space_is_closed_whether_its_unmaps_are_confirmed_or_not() {
+    let w = Fixture::new();
+    w.ioas.map(AT, &w.page(), 0, PAGE_SIZE, RW).unwrap();
+    w.unresponsive(true);
+    w.ioas.close();
+    assert_eq!(w.ioas.map(DeviceAddr(AT.0 + PAGE_SIZE), &w.page(), 0, PAGE_SIZE, RW), Err(IoasError::Closed));
+    assert_eq!(w.ioas.unmap(AT, PAGE_SIZE), Err(IoasError::Closed));
+    assert_eq!(w.in_use(), 1, "P2: in quarantine");
+    w.unresponsive(false);
+    w.sleep(20_000_000);
+    assert_eq!((w.in_use(), w.mmu().state.lock().unwrap().mapped_pages()), (0, 0), "P4");
+}
+
+#[test]
+fn a_map_that_was_not_undone_for_certain_waits_for_its_unmap_like_an_unconfirmed_one() {
+    let w = Fixture::new();
+    let page = w.page();
+    let partial = |is: bool| {
+        let mut state = w.mmu().state.lock().unwrap();
+        (state.maps_left, state.partial_maps, state.unresponsive) = (is.then_some(0), is, is);
+    };
+    partial(true);
+    assert_eq!(w.ioas.map(AT, &page, 0, PAGE_SIZE, RW), Err(IoasError::Unconfirmed(AT)));
+    assert_eq!(w.ioas.unmap(AT, PAGE_SIZE), Err(IoasError::Unconfirmed(AT)), "and never `no map`");
+    partial(false);
+    assert_eq!(w.ioas.unmap(AT, PAGE_SIZE), Ok(()), "the flush is confirmed now");
+    assert_eq!(w.ioas.unmap(AT, PAGE_SIZE), Err(IoasError::NoMap(AT)));
+    w.ioas.map(AT, &page, 0, PAGE_SIZE, RW).unwrap();
+    w.ioas.close();
+    drop(page);
+    assert_eq!((w.in_use(), w.board.machine.quarantine_table().list().len()), (0, 0), "P4");
+}
+
+#[test]
 fn concurrent_maps_and_unmaps_never_reuse_an_unconfirmed_page() {
     let w = Fixture::new();
     let other = w.second_user();

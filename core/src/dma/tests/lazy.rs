@@ -292,3 +292,33 @@ fn a_domain_has_one_timer_however_many_queues_it_fills_and_each_queue_is_flushed
         Ok(Vec::new())
     });
 }
+
+#[test]
+fn mappings_and_arena_slots_of_one_device_go_to_quarantine_together() {
+    for arena_first in [false, true] {
+        let board = TestBoard::translated(DomainKind::Lazy);
+        let mmu = Arc::clone(&board.mmu);
+        board.run(move |dev| {
+            let machine = dev.state.system();
+            let domain = machine.iommus().groups()[0].domain().unwrap();
+            let mut arena = dev.dma().arena(2)?;
+            for in_arena in [arena_first, !arena_first] {
+                let buffer = dev.dma().buffer(4096)?;
+                drop(if in_arena {
+                    let slot = arena.map(buffer, Direction::FromDevice)?;
+                    arena.unmap(slot)?
+                } else {
+                    dev.dma().map(buffer, Direction::FromDevice)?.unmap()?
+                });
+            }
+            mmu.state.lock().unwrap().unresponsive = true;
+            assert!(!domain.confirm_queue(machine));
+            let held: u64 = machine.quarantine_table().list().iter().map(|held| held.len).sum();
+            assert_eq!((machine.memory().frames().in_use(), held), (2, 8192), "P11");
+            mmu.state.lock().unwrap().unresponsive = false;
+            assert!(machine.quarantine_table().retry(machine));
+            assert_eq!((machine.memory().frames().in_use(), machine.quarantine_table().list().len()), (0, 0), "P4");
+            Ok(Vec::new())
+        });
+    }
+}

@@ -278,6 +278,37 @@ fn an_unmap_that_is_confirmed_late_drops_what_the_cache_holds() {
 }
 
 #[test]
+fn bytes_that_were_written_to_a_copy_are_in_memory_before_the_device_gets_the_buffer_again() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let (mmu, ram) = (Arc::clone(&board.mmu), Arc::clone(&board.ram));
+    board.run(move |dev| {
+        let machine = dev.state.system();
+        let mut buffer = dev.dma().buffer(4096)?;
+        let phys = buffer.phys();
+        mmu.state.lock().unwrap().unresponsive = true;
+        let lost = dev.dma().scope(|scope| {
+            let _mapped = scope.map(&mut buffer, Direction::FromDevice)?;
+            Ok::<_, DmaError>(())
+        });
+        assert_eq!(lost.err().map(|refused| refused.error), Some(DmaError::Quarantined(4096)));
+        buffer.as_mut_slice().fill(7);
+        let in_ram = |bytes: &mut [u8]| access::read_bytes(&*ram, phys, bytes, Caching::Cached).unwrap();
+        let mut bytes = [1; 4096];
+        in_ram(&mut bytes);
+        assert!(bytes.iter().all(|b| *b == 0), "the device may still write there");
+        mmu.state.lock().unwrap().unresponsive = false;
+        assert!(machine.quarantine_table().retry(machine));
+        dev.dma().scope(|scope| {
+            let _mapped = scope.map(&mut buffer, Direction::ToDevice)?;
+            in_ram(&mut bytes);
+            assert!(bytes.iter().all(|b| *b == 7), "P13");
+            Ok::<_, DmaError>(())
+        })??;
+        Ok(Vec::new())
+    });
+}
+
+#[test]
 fn a_scope_of_many_buffers_waits_for_one_flush() {
     let board = TestBoard::translated(DomainKind::Strict);
     let mmu = Arc::clone(&board.mmu);
