@@ -19,6 +19,7 @@ use bindery::iommu::pgtable::{BLOCK_SIZES, Config, Lpae64, PageTable, TablePages
 use bindery::iommu::{
     DomainKind, Gather, Geometry, Grouping, Iommu, IommuError, Lease, MapError, Prot, StreamId, Translation,
 };
+use bindery::machine::{Handle, Machine, Policy};
 use bindery::mem::{AllocError, BuddyAllocator, PageAllocator, PageRequest, PageRun};
 
 /// First byte of RAM: above 4 GiB, where most of a large machine's is.
@@ -145,6 +146,22 @@ impl Target {
             now: AtomicU64::new(0),
             flushes: Mutex::default(),
         })
+    }
+
+    /// A machine on it with devices of [`Idle`](crate::Idle), each behind an IOMMU in memory with a domain of this kind.
+    pub fn machine(self: &Arc<Self>, devices: &[(&str, DomainKind)], check_dma: bool) -> Handle {
+        let machine = Machine::new(Arc::clone(self) as _, Policy { check_dma, ..Policy::default() });
+        for (name, kind) in devices {
+            let mut desc = DeviceDesc::new(name);
+            desc.compatible.push("bench,idle".into());
+            let device = machine.add_device(desc).expect("the name is new");
+            let group = machine.device_info(&device).group;
+            let groups = machine.groups();
+            let group = groups.iter().find(|g| Some(g.id()) == group).expect("it is behind an IOMMU");
+            group.set_kind(*kind).expect("no driver has it yet");
+        }
+        machine.register(crate::Idle);
+        machine
     }
 
     /// A page table as each device's IOMMU has it.

@@ -1,5 +1,5 @@
-//! The figures of the DMA path and what is near it: `figures count|time [short|curves]`, `figures devices NUMBER`. `cargo xtask bench` runs it, under callgrind and by
-//! the clock, and makes the table of docs/benchmarks.md.
+//! The figures of the DMA path and what is near it: `figures count|time [short|curves]`, `figures devices NUMBER`. `cargo xtask bench` runs
+//! it, under callgrind and by the clock, and makes the table of docs/benchmarks.md.
 #![allow(clippy::cast_precision_loss, reason = "figures are printed to three digits")]
 
 mod allocator;

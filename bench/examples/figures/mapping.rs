@@ -4,10 +4,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Barrier};
 
 use bindery::binding::Bound;
-use bindery::device::DeviceDesc;
 use bindery::dma::{Arena, ArenaSlot, Direction, DmaBuffer, Mapped};
 use bindery::iommu::DomainKind;
-use bindery::machine::{Handle, Machine, Policy};
+use bindery::machine::Handle;
 use bindery_bench::Idle;
 use bindery_bench::target::Target;
 
@@ -25,17 +24,7 @@ pub(crate) const DEVICES: [&str; 2] = ["first", "second"];
 impl Rig {
     pub(crate) fn new(bytes: u64, kind: DomainKind, check_dma: bool) -> Self {
         let target = Target::new(bytes, true);
-        let machine = Machine::new(Arc::clone(&target) as _, Policy { check_dma, ..Policy::default() });
-        for name in DEVICES {
-            let mut desc = DeviceDesc::new(name);
-            desc.compatible.push("bench,idle".into());
-            let device = machine.add_device(desc).expect("the name is new");
-            let group = machine.device_info(&device).group;
-            let groups = machine.groups();
-            let group = groups.iter().find(|g| Some(g.id()) == group).expect("it is behind an IOMMU");
-            group.set_kind(kind).expect("no driver has it yet");
-        }
-        machine.register(Idle);
+        let machine = target.machine(&DEVICES.map(|name| (name, kind)), check_dma);
         machine.settle();
         Self { target, machine }
     }

@@ -10,9 +10,8 @@ use std::process::ExitCode;
 use std::sync::{Arc, Barrier, Mutex};
 
 use bindery::addr::{PAGE_SIZE, PhysAddr};
-use bindery::device::DeviceDesc;
 use bindery::iommu::DomainKind;
-use bindery::machine::{Handle, Machine, Policy};
+use bindery::machine::Handle;
 use bindery::mem::{PageRequest, PageRun};
 use bindery_bench::Idle;
 use bindery_bench::target::Target;
@@ -59,6 +58,12 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // The other thread would wait for one that has panicked.
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::exit(101);
+    }));
     let load = Load::new(seed);
     let rounds = operations.div_ceil(ROUND).max(ROUNDS);
     println!("operations    held  frames  free run  device addresses (mapped)  window  tables  heap");
@@ -83,17 +88,7 @@ struct Load {
 impl Load {
     fn new(seed: u64) -> Self {
         let target = Target::new(RAM, true);
-        let machine = Machine::new(Arc::clone(&target) as _, Policy { check_dma: false, ..Policy::default() });
-        for (name, kind) in DEVICES {
-            let mut desc = DeviceDesc::new(name);
-            desc.compatible.push("bench,idle".into());
-            let device = machine.add_device(desc).expect("the name is new");
-            let group = machine.device_info(&device).group;
-            let groups = machine.groups();
-            let group = groups.iter().find(|g| Some(g.id()) == group).expect("it is behind an IOMMU");
-            group.set_kind(kind).expect("no driver has it yet");
-        }
-        machine.register(Idle);
+        let machine = target.machine(&DEVICES, false);
         let longest = longest_run(&machine);
         Self { target, machine, exchange: Exchange::default(), seed, longest, heap: heap::bytes() }
     }
