@@ -188,6 +188,36 @@ pub(crate) fn curves(session: &Session) {
     }
     let mut shortest = None;
     for live in LIVE {
+        let Throughput { alone, apart, one } = Throughput::measure(live);
+        let shortest = *shortest.get_or_insert(alone);
+        session.figure(&format!("threads.alone.{live}"), shortest / alone);
+        session.figure(&format!("threads.apart.{live}"), apart * shortest / alone);
+        session.figure(&format!("threads.one.{live}"), one * shortest / alone);
+    }
+}
+
+/// Throughput of two threads against that of one: with a device each, and with one device.
+pub(crate) fn threads(session: &Session) {
+    if session.counts() {
+        return;
+    }
+    let Throughput { apart, one, .. } = Throughput::measure(LIVE[0]);
+    session.figure("threads.apart", apart);
+    session.figure("threads.one", one);
+}
+
+/// Unmaps and maps of rings, oldest first.
+struct Throughput {
+    /// Seconds of one thread.
+    alone: f64,
+    /// Throughput of two threads with a device each, and with one device, against that of one thread.
+    apart: f64,
+    one: f64,
+}
+
+impl Throughput {
+    /// Of rings of `live` buffers, one for each thread.
+    fn measure(live: usize) -> Self {
         let rig = Rig::new((2 * live as u64 + 1024) << 12, DomainKind::Strict, false);
         let pairs = |device: &str, start: &Barrier| {
             rig.drive(device, |dev| {
@@ -221,45 +251,11 @@ pub(crate) fn curves(session: &Session) {
             apart.push(2.0 * alone / timed(&DEVICES));
             one.push(2.0 * alone / timed(&[DEVICES[0], DEVICES[0]]));
         }
-        let alone = median(single);
-        let shortest = *shortest.get_or_insert(alone);
-        session.figure(&format!("threads.alone.{live}"), shortest / alone);
-        session.figure(&format!("threads.apart.{live}"), median(apart) * shortest / alone);
-        session.figure(&format!("threads.one.{live}"), median(one) * shortest / alone);
+        Self { alone: median(single), apart: median(apart), one: median(one) }
     }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-/// Throughput of two threads against that of one: with a device each, and with one device.
-pub(crate) fn threads(session: &Session) {
-    if session.counts() {
-        return;
-    }
-    let rig = Rig::new(64 << 20, DomainKind::Strict, false);
-    let pairs = |device: &str| {
-        rig.drive(device, |dev| {
-            let _ring = dev.dma().coherent(4 << 10).expect("there is memory");
-            let mut arena = dev.dma().arena(64).expect("it is bound");
-            let mut own = Some(buffer(dev, 4 << 10));
-            for _ in 0..50_000 {
-                own = Some(again(&mut arena, own.take().expect("it came back")));
-            }
-        });
-    };
-    let timed = |devices: &[&str]| {
-        let start = std::time::Instant::now();
-        std::thread::scope(|scope| {
-            for device in devices {
-                scope.spawn(|| pairs(device));
-            }
-        });
-        start.elapsed().as_secs_f64()
-    };
-    let ratio = |devices: &[&str]| median((0..9).map(|_| 2.0 * timed(&devices[..1]) / timed(devices)).collect());
-    session.figure("threads.apart", ratio(&DEVICES));
-    session.figure("threads.one", ratio(&[DEVICES[0], DEVICES[0]]));
 }

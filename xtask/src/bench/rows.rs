@@ -143,7 +143,8 @@ impl Measure {
                 let met = c.instructions.round() <= most.instructions
                     && c.atomics.round() <= most.atomics
                     && c.allocations.round() <= most.allocations;
-                Some((words(c), words(most), Some(met)))
+                let wants = words(most);
+                Some(if wants.is_empty() { (words(c), "-".to_owned(), None) } else { (words(c), wants, Some(met)) })
             }
             Self::Growth { rows, most } => {
                 let growth = |(row, base): &(&str, &str)| {
