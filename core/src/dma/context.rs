@@ -110,6 +110,8 @@ pub(crate) struct DmaContext {
     pub(super) pin_owner: Arc<PinOwner>,
     /// The device snoops CPU caches.
     pub(crate) coherent: bool,
+    /// The machine has a DMA checker.
+    pub(super) has_checker: bool,
     /// The firmware's `dma-ranges` for its bus are malformed.
     windows_unreadable: bool,
     /// Windows of the bus towards the IOMMU: first and last byte of each, highest first. Empty means no restriction.
@@ -139,6 +141,12 @@ impl DmaContext {
     #[inline]
     pub(super) fn is_set_up(&self) -> bool {
         !self.ended.load(Ordering::Acquire)
+    }
+
+    /// True when the event stream or the DMA checker is told of each mapping.
+    #[inline]
+    pub(super) fn is_watched(&self) -> bool {
+        self.has_checker || self.machine.env().tracing_enabled()
     }
 
     /// Highest device address (inclusive).
@@ -267,6 +275,7 @@ pub(crate) fn configure(bound: &BindingState) -> Result<(), ResourceError> {
         backend_name: backend.name().into(),
         backend,
         coherent: bound.desc().dma.coherent,
+        has_checker: bound.system().policy().check_dma,
         windows_unreadable: bound.desc().dma.unreadable.is_some(),
         windows,
         mask: AtomicU64::new(DEFAULT_MASK),

@@ -362,7 +362,7 @@ impl Mapping {
     fn sync(&self, to: SyncFor) {
         for piece in self.pieces.as_slice() {
             piece.sync(&self.context, self.direction, to);
-            let Some(buffer) = piece.buffer().filter(|_| self.context.machine.policy().check_dma) else { continue };
+            let Some(buffer) = piece.buffer().filter(|_| self.context.has_checker) else { continue };
             let run = Run { memory: buffer.memory(), range: &piece.range, direction: self.direction };
             run.check_cache_matches(&self.context, piece.bounce.lock().is_some(), to);
         }

@@ -92,12 +92,12 @@ impl System {
     #[inline]
     pub(crate) fn check_dma(&self, op: impl FnOnce() -> Op) {
         if self.policy().check_dma {
-            self.feed_checker(&op());
+            self.feed_checker(op());
         }
     }
 
     #[cold]
-    fn feed_checker(&self, op: &Op) {
+    fn feed_checker(&self, op: Op) {
         let found = self.dma_state().checker.lock().feed(op);
         for misuse in found {
             self.emit(Some(&misuse.device), || EventKind::DmaMisuse {

@@ -391,7 +391,7 @@ impl Domain {
     }
 
     #[cold]
-    pub(super) fn record_mapped(&self, range: Range, device: &Arc<str>, kind: &'static str) {
+    pub(crate) fn record_mapped(&self, range: Range, device: &Arc<str>, kind: &'static str) {
         let mapping = Mapping { len: range.len, device: Arc::clone(device), kind };
         self.history.lock().live.insert(range.iova, mapping);
     }

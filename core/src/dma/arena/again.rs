@@ -16,13 +16,17 @@ use crate::dma::{DmaBuffer, DmaMemory};
 use crate::iommu::{Domain, DomainKind, Flushed, Gather, Lease, MapError, Range, UnmapError};
 use crate::promise::{CheckTally, Checks, Promise};
 
-/// The domain of arenas that may take the short way: a strict or lazy one, in a machine without instruments and without a DMA checker. Neither
-/// changes while a machine lives.
+/// The domain of arenas that may take the short way: a strict or lazy one, in a machine without instruments, and if it is lazy without a DMA
+/// checker, which is told of each batch. None of them changes while a machine lives.
 pub(super) fn usual_domain(context: &DmaContext) -> Option<Arc<Domain>> {
     let Backend::Translated(domain) = &context.backend else { return None };
     let machine = &context.machine;
-    let plain = machine.instrument.is_none() && !machine.policy().check_dma;
-    (plain && matches!(domain.kind(), DomainKind::Strict | DomainKind::Lazy)).then(|| Arc::clone(domain))
+    let usual = match domain.kind() {
+        DomainKind::Strict => true,
+        DomainKind::Lazy => !machine.policy().check_dma,
+        _ => false,
+    };
+    (usual && machine.instrument.is_none()).then(|| Arc::clone(domain))
 }
 
 impl Arena<'_> {
@@ -80,8 +84,8 @@ impl Arena<'_> {
         machine.promises.check_set(&mut slots.tally, Checks::Map, given, Promise::MatchingBackend, || {
             format!("{}: the device address was not allocated by its IOMMU: not in {span:?}", context.device)
         });
-        if machine.env().tracing_enabled() {
-            slots.report_begin(context, index);
+        if context.is_watched() {
+            slots.report_again(context, index, span.mapped());
         }
         Ok(ArenaSlot { arena: slots.arena, index, generation })
     }
@@ -108,6 +112,15 @@ fn is_free(context: &DmaContext, memory: &DmaMemory) -> bool {
 }
 
 impl Slots {
+    /// Reports a mapping to whoever looks: the history of the domain, the event stream and the checker.
+    #[cold]
+    pub(super) fn report_again(&self, context: &DmaContext, index: u32, range: Range) {
+        if let Some(domain) = self.usual.as_ref().filter(|_| context.machine.tracks_mappings()) {
+            domain.record_mapped(range, &context.device, self.records[index as usize].how.kind.name());
+        }
+        self.report_begin(context, index);
+    }
+
     /// True when [`unmap_again`](Self::unmap_again) unmaps this slot.
     #[inline]
     pub(super) fn is_usual(&self, index: usize) -> bool {
@@ -194,6 +207,9 @@ pub(super) fn remove_again(
     len: u64,
     record: &mut Record,
 ) -> Result<(), MapError> {
+    if context.has_checker {
+        super::unmap::report_unmap(context, record);
+    }
     // Usual, so it has one.
     let Some(lease) = &mut record.lease else { return Ok(()) };
     let gone = lease.clear(len)? || is_gone(domain, lease);
@@ -219,7 +235,18 @@ pub(super) fn check_again(
     machine.promises.check_set(tally, Checks::Unmap, covered, Promise::UnreachableBeforeFree, || {
         format!("{}: the proof is about another device", context.device)
     });
-    if machine.env().tracing_enabled() {
+    if context.is_watched() {
+        report_end_again(context, domain, record);
+    }
+}
+
+/// Reports the end of a mapping to whoever looks, but for the checker, which is told before.
+#[cold]
+fn report_end_again(context: &DmaContext, domain: &Domain, record: &Record) {
+    if let Some(lease) = &record.lease {
+        domain.record_unmapped(&context.machine, lease.iova());
+    }
+    if context.machine.env().tracing_enabled() {
         super::unmap::report_end(context, record);
     }
 }

@@ -88,7 +88,7 @@ impl Element {
         if let Some(buffer) = &self.buffer {
             let run = Run { memory: buffer.memory(), range: &self.range, direction };
             run.sync(context, self.bounce.as_deref(), to);
-            if context.machine.policy().check_dma {
+            if context.has_checker {
                 run.check_cache_matches(context, self.bounce.is_some(), to);
             }
         }
@@ -106,7 +106,7 @@ impl Element {
         }
     }
 
-    /// As [`hand_over`](Self::hand_over), of a whole buffer without a bounce slot, on a machine without a DMA checker.
+    /// As [`hand_over`](Self::hand_over), of a whole buffer without a bounce slot, on a machine without instruments.
     #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
     #[inline(always)]
     pub(super) fn lend(&self, context: &DmaContext, how: How) {

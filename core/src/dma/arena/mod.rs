@@ -312,7 +312,7 @@ impl Arena<'_> {
             }
         };
         let slot = slots.begin(shared, index, how);
-        if context.machine.policy().check_dma {
+        if context.has_checker {
             for (addr, len) in slots.cut(context, index) {
                 context.machine.check_dma(|| Op::Segment { device: Arc::clone(&context.device), addr, len });
             }

@@ -434,7 +434,7 @@ impl Slots {
     #[inline]
     fn begun(&mut self, shared: &Shared, index: u32, generation: u64) -> ArenaSlot {
         let context = &*shared.context;
-        if context.machine.env().tracing_enabled() || context.machine.policy().check_dma {
+        if context.is_watched() {
             self.report_begin(context, index);
         }
         ArenaSlot { arena: self.arena, index, generation }

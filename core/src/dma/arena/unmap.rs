@@ -365,7 +365,7 @@ impl Slots {
     }
 
     /// Hands back the memory of a slot of an arena with a [usual](super::again::usual_domain) domain, and ends it: behind an IOMMU nothing was
-    /// bounced, and nothing checks.
+    /// bounced, and nothing looks at what the hardware can reach.
     #[inline]
     fn give_back(&mut self, shared: &Shared, index: u32, give: &mut dyn TakeBack) {
         let (context, record) = (&*shared.context, &mut self.records[index as usize]);
@@ -424,14 +424,14 @@ fn check_before(tally: &mut CheckTally, context: &DmaContext, record: &Record) {
     context.machine.promises.check_in(tally, Promise::MatchingBackend, context.is_set_up(), || {
         format!("{}: unmapped after the back-end that mapped it was torn down", context.device)
     });
-    if context.machine.policy().check_dma {
+    if context.has_checker {
         report_unmap(context, record);
     }
 }
 
 /// Tells the checker.
 #[cold]
-fn report_unmap(context: &DmaContext, record: &Record) {
+pub(super) fn report_unmap(context: &DmaContext, record: &Record) {
     for element in record.elements() {
         context.machine.check_dma(|| Op::Unmap(record.checked(context, element)));
     }

@@ -267,8 +267,8 @@ impl Arena<'_> {
         promises.check_times(&mut slots.tally, Promise::MatchingBackend, elements, given, || {
             alloc::format!("{}: the device address was not allocated by its IOMMU: not in {span:?}", context.device)
         });
-        if context.machine.env().tracing_enabled() {
-            slots.report_begin(context, index);
+        if context.is_watched() {
+            slots.report_again(context, index, span.mapped());
         }
         Some(ArenaSlot { arena: slots.arena, index, generation })
     }

@@ -8,7 +8,9 @@
 //! Memory is bounded: see [`Checker`].
 
 mod active;
+mod found;
 mod kinds;
+mod lines;
 mod op;
 mod pools;
 mod state;

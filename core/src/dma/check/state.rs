@@ -2,12 +2,13 @@
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::super::{Attrs, DMA_ALIGN, Direction, Kind, SegmentLimits};
+use super::super::{Direction, Kind, SegmentLimits};
 use super::active::{ActiveMapping, Mappings};
+use super::found::Found;
+use super::lines::Lines;
 use super::pools::Pools;
 use super::{Check, CpuMemory, Misuse, Op, Record};
 use crate::addr::DeviceAddr;
@@ -19,8 +20,6 @@ const MAX_TRACKED: usize = 65_536;
 const MAX_DEVICES: usize = 4096;
 /// Limit of tracked unmaps whose flush is not confirmed.
 const MAX_QUEUED: usize = 1024;
-/// Limit of mappings of one cache line (`kernel/dma/debug.c`, `ACTIVE_CACHELINE_MAX_OVERLAP`).
-const MAX_OVERLAPS: usize = 7;
 /// Return value of a failed map call.
 const MAPPING_ERROR: DeviceAddr = DeviceAddr(u64::MAX);
 
@@ -44,37 +43,15 @@ pub struct Checker {
     /// Limit of tracked objects.
     capacity: usize,
     devices: BTreeMap<Arc<str>, Device>,
-    /// Cache lines that devices may write: (first byte, number) to end, both physical.
-    lines: BTreeMap<(u64, u64), u64>,
-    longest: u64,
-    next: u64,
+    lines: Lines,
     tracked: usize,
     queued: VecDeque<(Arc<str>, DeviceAddr, u64)>,
-    overlaps_reported: bool,
     untracked: u64,
 }
 
 impl Default for Checker {
     fn default() -> Self {
         Self::with_capacity(MAX_TRACKED)
-    }
-}
-
-/// Misuses found by one operation.
-struct Found<'a> {
-    device: &'a Arc<str>,
-    list: Vec<Misuse>,
-}
-
-impl Found<'_> {
-    fn add(&mut self, check: Check, detail: String) {
-        self.list.push(Misuse { check, device: Arc::clone(self.device), detail });
-    }
-
-    fn add_if(&mut self, wrong: bool, check: Check, detail: impl FnOnce() -> String) {
-        if wrong {
-            self.add(check, detail());
-        }
     }
 }
 
@@ -89,12 +66,9 @@ impl Checker {
         Self {
             capacity,
             devices: BTreeMap::new(),
-            lines: BTreeMap::new(),
-            longest: 0,
-            next: 0,
+            lines: Lines::default(),
             tracked: 0,
             queued: VecDeque::new(),
-            overlaps_reported: false,
             untracked: 0,
         }
     }
@@ -110,67 +84,51 @@ impl Checker {
     }
 
     /// Processes one operation; returns the misuses that it reveals.
-    pub fn feed(&mut self, op: &Op) -> Vec<Misuse> {
-        let device = match op {
-            Op::Map { record, .. } | Op::Unmap(record) | Op::Sync { record, .. } => &record.device,
-            Op::ErrorChecked { device, .. }
-            | Op::Segment { device, .. }
-            | Op::Limits { device, .. }
-            | Op::Access { device, .. }
-            | Op::Descriptor { device, .. }
-            | Op::PoolAlloc { device, .. }
-            | Op::PoolFree { device, .. }
-            | Op::PoolDestroyed { device, .. }
-            | Op::TranslationGone { device }
-            | Op::Unbound { device }
-            | Op::ProbeFailed { device } => device,
+    pub fn feed(&mut self, op: Op) -> Vec<Misuse> {
+        match op {
+            Op::Map { record, checked } => self.map(record, checked),
+            Op::Unmap(record) => self.unmap(&record),
+            Op::Sync { record, to_cpu } => self.sync(&record, to_cpu),
+            Op::Unbound { device } => self.end(&device, Check::LeftAtUnbind),
+            Op::ProbeFailed { device } => self.end(&device, Check::LeftAfterFailedProbe),
             Op::Queued { backend, addr, len } => {
                 if self.queued.len() == MAX_QUEUED {
                     self.queued.pop_front();
                 }
-                self.queued.push_back((Arc::clone(backend), *addr, *len));
-                return Vec::new();
+                self.queued.push_back((backend, addr, len));
+                Vec::new()
             }
             Op::Confirmed { backend, range } => {
                 let inside = |at: &DeviceAddr| range.is_none_or(|(first, len)| *at >= first && *at - first < len);
-                self.queued.retain(|(b, at, _)| b != backend || !inside(at));
-                return Vec::new();
+                self.queued.retain(|(b, at, _)| *b != backend || !inside(at));
+                Vec::new()
             }
-        };
-        let mut found = Found { device, list: Vec::new() };
-        match op {
-            Op::Map { record, checked } => self.map(record, *checked, &mut found),
-            Op::Unmap(record) => self.unmap(record, &mut found),
-            Op::Sync { record, to_cpu } => self.sync(record, *to_cpu, &mut found),
-            Op::Unbound { .. } => self.end(Check::LeftAtUnbind, &mut found),
-            Op::ProbeFailed { .. } => self.end(Check::LeftAfterFailedProbe, &mut found),
-            _ => self.other(op, &mut found),
+            Op::ErrorChecked { ref device, .. }
+            | Op::Segment { ref device, .. }
+            | Op::Limits { ref device, .. }
+            | Op::Access { ref device, .. }
+            | Op::Descriptor { ref device, .. }
+            | Op::PoolAlloc { ref device, .. }
+            | Op::PoolFree { ref device, .. }
+            | Op::PoolDestroyed { ref device, .. }
+            | Op::TranslationGone { ref device } => self.other(&op, device),
         }
-        found.list
-    }
-
-    /// State of a device, made if it is new and the limit of devices is not reached.
-    fn device(&mut self, name: &Arc<str>) -> Option<&mut Device> {
-        if self.devices.len() >= MAX_DEVICES && !self.devices.contains_key(name) {
-            self.untracked += 1;
-            return None;
-        }
-        Some(self.devices.entry(Arc::clone(name)).or_default())
     }
 
     /// True when one more object of a device can be tracked; otherwise marks the device as incomplete.
     fn has_capacity(&mut self, name: &Arc<str>) -> bool {
         let full = self.tracked >= self.capacity;
-        let Some(device) = self.device(name) else { return false };
+        let Some(device) = device(&mut self.devices, &mut self.untracked, name) else { return false };
         device.incomplete |= full;
         self.untracked += u64::from(full);
         !full
     }
 
-    fn map(&mut self, record: &Record, checked: bool, found: &mut Found<'_>) {
-        let r = record;
+    fn map(&mut self, record: Record, checked: bool) -> Vec<Misuse> {
+        let r = &record;
+        let mut found = Found::of(&r.device);
         if r.addr == MAPPING_ERROR {
-            return;
+            return found.list;
         }
         let memory = match r.memory {
             CpuMemory::Pages | CpuMemory::Registers => None,
@@ -188,70 +146,54 @@ impl Checker {
         if let Some((_, addr, _)) = self.queued.iter().find(clash) {
             found.add(Check::ReusedBeforeFlush, format!("{} while the unmap of {addr} waits for its flush", r.addr));
         }
-        if !self.has_capacity(&r.device) {
-            return;
+        let full = self.tracked >= self.capacity;
+        let Some(device) = device(&mut self.devices, &mut self.untracked, &r.device) else { return found.list };
+        if full {
+            device.incomplete = true;
+            self.untracked += 1;
+            return found.list;
         }
-        let lines = self.track_lines(r, found);
+        let lines = self.lines.add(r, &mut found);
         self.tracked += 1;
-        let Some(device) = self.devices.get_mut(&r.device) else { return };
-        device.check_mask(r, found);
-        device.mappings.insert(ActiveMapping { record: r.clone(), checked, lines });
+        device.check_mask(r, &mut found);
+        let list = found.list;
+        device.mappings.insert(ActiveMapping { record, checked, lines });
+        list
     }
 
-    /// Tracks the cache lines that the device may write, and reports overlaps.
-    fn track_lines(&mut self, r: &Record, found: &mut Found<'_>) -> Option<(u64, u64)> {
-        if r.direction == Direction::ToDevice || r.memory == CpuMemory::Registers || r.len == 0 {
-            return None;
-        }
-        let first = r.phys.0 & !(DMA_ALIGN - 1);
-        let end = r.phys.0.saturating_add(r.len).checked_next_multiple_of(DMA_ALIGN).unwrap_or(u64::MAX);
-        let from = (first.saturating_sub(self.longest), 0);
-        let overlaps = self.lines.range(from..(end, 0)).filter(|(_, other_end)| **other_end > first).count();
-        let unsynced = r.attrs.contains(Attrs::SKIP_CPU_SYNC);
-        found.add_if(overlaps > 0 && !unsynced, Check::LinesOverlap, || {
-            format!("cache lines at {} are in {overlaps} more mappings", r.phys)
-        });
-        if overlaps > MAX_OVERLAPS && !self.overlaps_reported {
-            self.overlaps_reported = true;
-            found.add(Check::TooManyOverlaps, format!("cache lines at {} are in {overlaps} more mappings", r.phys));
-        }
-        self.next += 1;
-        self.longest = self.longest.max(end - first);
-        self.lines.insert((first, self.next), end);
-        Some((first, self.next))
-    }
-
-    fn unmap(&mut self, r: &Record, found: &mut Found<'_>) {
+    fn unmap(&mut self, r: &Record) -> Vec<Misuse> {
+        let mut found = Found::of(&r.device);
         if r.addr == MAPPING_ERROR {
             found.add(Check::UnmapOfError, format!("{} of the error address", r.kind.name()));
-            return;
+            return found.list;
         }
         let Some(device) = self.devices.get_mut(&r.device) else {
             found.add_if(self.untracked == 0, Check::UnmapOfUnmapped, || format!("{} is not mapped", r.addr));
-            return;
+            return found.list;
         };
         let Some(active) = device.mappings.take(r) else {
             found.add_if(!device.incomplete, Check::UnmapOfUnmapped, || format!("{} is not mapped", r.addr));
-            return;
+            return found.list;
         };
-        device.check_mask(&active.record, found);
-        let owned = device.owned.range(r.addr.0..r.addr.0.saturating_add(active.record.len)).next().copied();
-        if let Some(at) = owned {
+        device.check_mask(&active.record, &mut found);
+        if let Some(at) = device.owned_in(r.addr, active.record.len) {
             found.add(Check::FreeWhileOwned, format!("the hardware owns a descriptor that points to {at:#x}"));
         }
         self.tracked -= 1;
         if let Some(key) = active.lines {
-            self.lines.remove(&key);
+            self.lines.remove(key);
         }
-        compare(&active, r, found);
+        compare(&active, r, &mut found);
+        found.list
     }
 
-    fn sync(&mut self, r: &Record, to_cpu: bool, found: &mut Found<'_>) {
+    fn sync(&self, r: &Record, to_cpu: bool) -> Vec<Misuse> {
+        let mut found = Found::of(&r.device);
         let device = self.devices.get(&r.device);
         let Some(active) = device.and_then(|d| d.mappings.covering(r.addr, r)) else {
             let incomplete = device.is_some_and(|d| d.incomplete);
             found.add_if(!incomplete, Check::SyncOfUnmapped, || format!("{} is not mapped", r.addr));
-            return;
+            return found.list;
         };
         let own = &active.record;
         let end = r.addr.0.saturating_add(r.len);
@@ -270,11 +212,13 @@ impl Checker {
         found.add_if(lists && own.count != r.count, Check::SyncCountDiffers, || {
             format!("{} entries of a list of {}", r.count, own.count)
         });
+        found.list
     }
 
     /// Reports and drops the mappings that are left at the end of a binding.
-    fn end(&mut self, check: Check, found: &mut Found<'_>) {
-        let Some(mut device) = self.devices.remove(found.device) else { return };
+    fn end(&mut self, name: &Arc<str>, check: Check) -> Vec<Misuse> {
+        let mut found = Found::of(name);
+        let Some(mut device) = self.devices.remove(name) else { return found.list };
         self.tracked -= device.mappings.count() + device.pools.count() + device.owned.len();
         let left = device.mappings.drain();
         if let Some(first) = left.first() {
@@ -284,25 +228,21 @@ impl Checker {
                 format!("{} mappings, first {} of {} bytes at {}", left.len(), r.kind.name(), r.len, r.addr),
             );
         }
-        for key in left.iter().filter_map(|l| l.lines) {
-            self.lines.remove(&key);
-        }
-        if self.lines.is_empty() {
-            self.longest = 0;
-        }
+        left.iter().filter_map(|l| l.lines).for_each(|key| self.lines.remove(key));
+        found.list
     }
 
-    fn other(&mut self, op: &Op, found: &mut Found<'_>) {
-        let name = found.device;
+    fn other(&mut self, op: &Op, name: &Arc<str>) -> Vec<Misuse> {
+        let mut found = Found::of(name);
         let new_thing = matches!(op, Op::PoolAlloc { .. } | Op::Descriptor { owned: true, .. });
         if new_thing && !self.has_capacity(name) {
-            return;
+            return found.list;
         }
-        let Some(device) = self.device(name) else { return };
+        let Some(device) = device(&mut self.devices, &mut self.untracked, name) else { return found.list };
         let before = device.pools.count() + device.owned.len();
         match op {
             Op::ErrorChecked { addr, .. } => device.mappings.error_checked(*addr),
-            Op::Segment { addr, len, .. } => device.check_segment(*addr, *len, found),
+            Op::Segment { addr, len, .. } => device.check_segment(*addr, *len, &mut found),
             Op::Limits { segments, mask, .. } => device.limits = Some((*segments, *mask)),
             Op::Access { addr, .. } => {
                 found.add_if(device.mappings.was_unmapped(*addr), Check::UseAfterUnmap, || {
@@ -332,10 +272,32 @@ impl Checker {
         }
         let after = device.pools.count() + device.owned.len();
         self.tracked = self.tracked + after - before;
+        found.list
     }
 }
 
+/// State of a device, made if it is new and the limit of devices is not reached.
+fn device<'a>(
+    devices: &'a mut BTreeMap<Arc<str>, Device>,
+    untracked: &mut u64,
+    name: &Arc<str>,
+) -> Option<&'a mut Device> {
+    if devices.len() >= MAX_DEVICES && !devices.contains_key(name) {
+        *untracked += 1;
+        return None;
+    }
+    Some(devices.entry(Arc::clone(name)).or_default())
+}
+
 impl Device {
+    /// A device address in the range to which a descriptor that the hardware owns points.
+    fn owned_in(&self, addr: DeviceAddr, len: u64) -> Option<u64> {
+        if self.owned.is_empty() {
+            return None;
+        }
+        self.owned.range(addr.0..addr.0.saturating_add(len)).next().copied()
+    }
+
     fn check_mask(&self, r: &Record, found: &mut Found<'_>) {
         let Some((_, mask)) = self.limits else { return };
         let last = r.addr.0.saturating_add(r.len.saturating_sub(1));

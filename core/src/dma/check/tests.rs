@@ -91,7 +91,7 @@ fn pool_gone() -> Op {
 
 fn run(ops: impl IntoIterator<Item = Op>) -> Vec<Misuse> {
     let mut checker = Checker::new();
-    ops.into_iter().flat_map(|op| checker.feed(&op)).collect()
+    ops.into_iter().flat_map(|op| checker.feed(op)).collect()
 }
 
 fn checks(found: &[Misuse]) -> Vec<Check> {
@@ -273,16 +273,16 @@ fn memory_is_bounded_and_untracked_mappings_are_not_reported() {
     let mut checker = Checker::with_capacity(100);
     for n in 0..150_u64 {
         let (addr, phys) = (DeviceAddr(n << 13), PhysAddr(n << 13));
-        let found = checker.feed(&map(with(|r| (r.addr, r.phys) = (addr, phys))));
+        let found = checker.feed(map(with(|r| (r.addr, r.phys) = (addr, phys))));
         assert_eq!(found, []);
     }
     assert_eq!((checker.tracked(), checker.untracked()), (100, 50));
     let last = with(|r| r.addr = DeviceAddr(149 << 13));
-    assert_eq!(checker.feed(&unmap(last)), [], "it may have been mapped when the limit was reached");
+    assert_eq!(checker.feed(unmap(last)), [], "it may have been mapped when the limit was reached");
     for n in 0..if cfg!(miri) { 50 } else { 5000 } {
-        checker.feed(&map(with(|r| r.device = alloc::format!("d{n}").into())));
+        checker.feed(map(with(|r| r.device = alloc::format!("d{n}").into())));
     }
-    checker.feed(&Op::Unbound { device: sata() });
+    checker.feed(Op::Unbound { device: sata() });
     assert_eq!(checker.tracked(), 0);
 }
 
@@ -307,10 +307,10 @@ fn an_unmap_ends_the_mapping_that_is_most_like_it() {
             for (first, second) in [(record, other), (other, record)] {
                 let maps = [map(record.clone()), map(other.clone())];
                 let mut checker = Checker::new();
-                assert_eq!(maps.iter().flat_map(|op| checker.feed(op)).collect::<Vec<_>>(), []);
-                assert_eq!(checker.feed(&to_cpu(first.clone())), []);
-                assert_eq!(checker.feed(&unmap(first.clone())), [], "{first:?} and {second:?}");
-                assert_eq!(checker.feed(&unmap(second.clone())), [], "{first:?} and {second:?}");
+                assert_eq!(maps.iter().flat_map(|op| checker.feed(op.clone())).collect::<Vec<_>>(), []);
+                assert_eq!(checker.feed(to_cpu(first.clone())), []);
+                assert_eq!(checker.feed(unmap(first.clone())), [], "{first:?} and {second:?}");
+                assert_eq!(checker.feed(unmap(second.clone())), [], "{first:?} and {second:?}");
                 assert_eq!(checker.tracked(), 0);
             }
         }
@@ -346,19 +346,19 @@ fn what_is_tracked_is_what_a_plain_list_holds() {
                 Op::Descriptor { device: sata(), addr: DeviceAddr(at.0 + 0x100_0000), owned: there.is_none() }
             }
         };
-        assert_eq!(checker.feed(&op), [], "step {step}: {op:?}");
+        assert_eq!(checker.feed(op.clone()), [], "step {step}: {op:?}");
         match there {
             Some(there) => drop(held.swap_remove(there)),
             None => held.push((kind, n)),
         }
         if random.below(100) == 0 {
             let items = held.iter().filter(|(kind, _)| *kind == 1).count();
-            assert_eq!(checks(&checker.feed(&pool_gone())).len(), usize::from(items > 0));
+            assert_eq!(checks(&checker.feed(pool_gone())).len(), usize::from(items > 0));
             held.retain(|(kind, _)| *kind != 1);
         }
         if random.below(200) == 0 {
             let mappings = held.iter().filter(|(kind, _)| *kind == 0).count();
-            assert_eq!(checks(&checker.feed(&Op::Unbound { device: sata() })).len(), usize::from(mappings > 0));
+            assert_eq!(checks(&checker.feed(Op::Unbound { device: sata() })).len(), usize::from(mappings > 0));
             held.clear();
         }
         assert_eq!((checker.tracked(), checker.untracked()), (held.len(), 0), "step {step}");
@@ -375,7 +375,7 @@ fn lines_overlap_when_the_plain_sets_of_them_do() {
         for at in 0..40 {
             if live.len() == 5 {
                 let gone = live.swap_remove(random.below(5) as usize);
-                assert_eq!(checker.feed(&unmap(gone)), []);
+                assert_eq!(checker.feed(unmap(gone)), []);
             }
             let record = with(|r| {
                 (r.addr, r.phys, r.len) =
@@ -389,7 +389,7 @@ fn lines_overlap_when_the_plain_sets_of_them_do() {
             };
             let own = lines(&record);
             let shared = live.iter().map(lines).any(|other| own.clone().any(|line| other.contains(&line)));
-            let found = checks(&checker.feed(&map(record.clone())));
+            let found = checks(&checker.feed(map(record.clone())));
             assert_eq!(found, if shared { &[Check::LinesOverlap][..] } else { &[] }, "{record:?} beside {live:?}");
             live.push(record);
         }
@@ -432,13 +432,13 @@ fn devices_are_bounded_and_the_known_ones_stay() {
     };
     let mut checker = Checker::new();
     for n in 0..4096 {
-        checker.feed(&named(n));
+        checker.feed(named(n));
     }
     assert_eq!(checker.untracked(), 0);
     for (n, untracked) in [(4096, 1), (4097, 2), (7, 2)] {
-        checker.feed(&named(n));
+        checker.feed(named(n));
         assert_eq!(checker.untracked(), untracked, "d{n}");
     }
     let segment = Op::Segment { device: "d7".into(), addr: DeviceAddr(0), len: 2 };
-    assert_eq!(checks(&checker.feed(&segment)), [Check::SegmentTooLong], "its limits are known");
+    assert_eq!(checks(&checker.feed(segment)), [Check::SegmentTooLong], "its limits are known");
 }

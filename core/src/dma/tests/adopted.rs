@@ -7,7 +7,7 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::board::{HIGH, KEPT, LOW, TestBoard};
+use super::board::{HIGH, KEPT, LOW, TestBoard, Watch};
 use super::streams::add_stream;
 use crate::addr::{DeviceAddr, PhysAddr};
 use crate::device::{DeviceDesc, RegionKind, ReservedRegion};
@@ -48,9 +48,11 @@ fn page(n: u64) -> PhysAddr {
 
 #[test]
 fn a_device_reaches_the_owners_pages_themselves_and_they_go_back_once() {
-    for board in
-        [TestBoard::translated(DomainKind::Strict), TestBoard::direct(), TestBoard::leasing(DomainKind::Strict, true)]
-    {
+    for board in [
+        TestBoard::translated(DomainKind::Strict),
+        TestBoard::direct(),
+        TestBoard::leasing(DomainKind::Strict, Watch::Nobody),
+    ] {
         let (cache, ram, machine) = (PageCache::default(), Arc::clone(&board.ram), board.machine.clone());
         access::write_bytes(&*ram, page(1), b"cached", Caching::Cached).unwrap();
         let seen = cache.clone();

@@ -329,6 +329,21 @@ pub(super) struct TestBoard {
     desc: DeviceDesc,
 }
 
+/// What looks at the maps and unmaps of a machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Watch {
+    /// Arenas take the short way.
+    Nobody,
+    /// They do in a strict domain.
+    Checker,
+    /// They do not.
+    Instruments,
+}
+
+impl Watch {
+    pub(super) const ALL: [Self; 3] = [Self::Nobody, Self::Checker, Self::Instruments];
+}
+
 /// RAM of page tables that lease.
 const TABLES: u64 = 0x8_0000_0000;
 pub(super) const LOW: u64 = 0x4000_0000;
@@ -349,14 +364,12 @@ impl TestBoard {
         board
     }
 
-    /// As [`translated`](Self::translated), with an IOMMU whose page table leases. `plain`: a machine without instruments and checker, in
-    /// which arenas take the short way.
-    pub(super) fn leasing(kind: DomainKind, plain: bool) -> Self {
-        let board = if plain {
-            let policy = Policy { check_dma: false, ..Policy::default() };
-            Self::on(|env| Machine::new(env, policy), true)
-        } else {
-            Self::new(true, Policy::default())
+    /// As [`translated`](Self::translated), with an IOMMU whose page table leases.
+    pub(super) fn leasing(kind: DomainKind, watch: Watch) -> Self {
+        let policy = Policy { check_dma: watch != Watch::Nobody, ..Policy::default() };
+        let board = match watch {
+            Watch::Instruments => Self::new(true, policy),
+            Watch::Nobody | Watch::Checker => Self::on(|env| Machine::new(env, policy), true),
         };
         board.mmu.state.lock().unwrap().leased = Some(LeasedTable::new());
         board.machine.groups()[0].set_kind(kind).unwrap();

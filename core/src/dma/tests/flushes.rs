@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use super::board::{KEPT, TestBoard, ToyMmu};
+use super::board::{KEPT, TestBoard, ToyMmu, Watch};
 use crate::addr::{DeviceAddr, PhysAddr};
 use crate::dma::check::{Check, CpuMemory, Op, Record};
 use crate::dma::{Attrs, Direction, DmaError, Kind};
@@ -188,7 +188,7 @@ fn record(domain: &Domain, device: &str, addr: DeviceAddr) -> Record {
 /// The arena has flushed them itself, so that no later use of them is one before a flush.
 #[test]
 fn addresses_that_an_arena_has_given_up_are_in_no_queue() {
-    let board = TestBoard::leasing(DomainKind::Lazy, false);
+    let board = TestBoard::leasing(DomainKind::Lazy, Watch::Instruments);
     let mmu = Arc::clone(&board.mmu);
     board.run(move |dev| {
         let machine = dev.state.system();
@@ -213,7 +213,7 @@ fn addresses_that_an_arena_has_given_up_are_in_no_queue() {
 
 #[test]
 fn addresses_of_a_forgotten_arena_are_in_no_queue_once_they_are_free() {
-    let board = TestBoard::leasing(DomainKind::Lazy, false);
+    let board = TestBoard::leasing(DomainKind::Lazy, Watch::Instruments);
     let after = Arc::new(Mutex::new(None));
     let seen = Arc::clone(&after);
     board.run(move |dev| {

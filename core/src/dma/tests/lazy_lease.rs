@@ -5,16 +5,16 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use std::collections::BTreeSet;
 
-use super::board::{TestBoard, iova_pages};
+use super::board::{TestBoard, Watch, iova_pages};
 use crate::addr::DeviceAddr;
 use crate::dma::{Arena, Direction, DmaBuffer, DmaError};
 use crate::env::{Env, Instant};
 use crate::iommu::DomainKind;
 
-/// Runs `test` on a machine on which arenas take the short way, and on one with a checker, on which they do not.
-fn each(test: impl Fn(TestBoard, bool)) {
-    for plain in [true, false] {
-        test(TestBoard::leasing(DomainKind::Lazy, plain), plain);
+/// Runs `test` on machines on which arenas take the short way, and on some on which they do not.
+fn each(test: impl Fn(TestBoard, Watch)) {
+    for watch in Watch::ALL {
+        test(TestBoard::leasing(DomainKind::Lazy, watch), watch);
     }
 }
 
@@ -33,7 +33,7 @@ fn again(
 
 #[test]
 fn addresses_are_used_again_after_the_flush_and_not_before() {
-    each(|board, plain| {
+    each(|board, watch| {
         let mmu = Arc::clone(&board.mmu);
         board.run(move |dev| {
             let domain = dev.state.system().iommus().groups()[0].domain().unwrap();
@@ -54,7 +54,7 @@ fn addresses_are_used_again_after_the_flush_and_not_before() {
                 // Eight wait in tests, and at most all of them are with slots then.
                 assert!(known.len() <= 9, "{} with {slots} slots", known.len());
                 let flushed = mmu.state.lock().unwrap().flushes - flushes;
-                assert!((4..=5).contains(&flushed), "{flushed} flushes with {slots} slots, {plain}");
+                assert!((4..=5).contains(&flushed), "{flushed} flushes with {slots} slots, {watch:?}");
                 assert_eq!(mmu.state.lock().unwrap().calls, 0, "all by leases");
                 drop(buffer);
                 arena.release()?;
@@ -112,7 +112,7 @@ fn a_slice_of_queued_memory_flushes_and_a_mapping_of_it_does_not() {
 
 #[test]
 fn a_flush_that_fails_takes_the_addresses_from_the_arena_and_the_pages_to_quarantine() {
-    each(|board, plain| {
+    each(|board, watch| {
         let mmu = Arc::clone(&board.mmu);
         board.run(move |dev| {
             let machine = dev.state.system();
@@ -123,7 +123,7 @@ fn a_flush_that_fails_takes_the_addresses_from_the_arena_and_the_pages_to_quaran
             let (held, second) = again(&mut arena, &mmu, dev.dma().buffer(4096)?)?;
             mmu.state.lock().unwrap().unresponsive = true;
             assert!(!domain.confirm_queue(machine));
-            assert_eq!(machine.quarantine_table().bytes_of(dev.name()), 8192, "P2: both, {plain}");
+            assert_eq!(machine.quarantine_table().bytes_of(dev.name()), 8192, "P2: both, {watch:?}");
             let refused = arena.map(held, Direction::ToDevice).unwrap_err();
             assert_eq!(refused.error, DmaError::Quarantined(8192), "P11");
             mmu.state.lock().unwrap().unresponsive = false;
@@ -149,7 +149,7 @@ fn a_flush_that_fails_takes_the_addresses_from_the_arena_and_the_pages_to_quaran
 #[test]
 fn waiting_addresses_end_with_the_binding_however_the_arena_ended() {
     for (how, hang) in ["keep", "drop", "forget"].into_iter().flat_map(|how| [(how, false), (how, true)]) {
-        each(|board, plain| {
+        each(|board, watch| {
             let mmu = Arc::clone(&board.mmu);
             assert!(board.bind(move |dev| {
                 let mut arena = dev.dma().arena(3)?;
@@ -178,14 +178,14 @@ fn waiting_addresses_end_with_the_binding_however_the_arena_ended() {
             board.unbind();
             if hang {
                 assert_eq!((0..32).filter(|page| device(*page).is_some()).count(), 6);
-                assert!(board.machine.memory().frames().in_use() >= 2, "P2: {how}, {plain}");
+                assert!(board.machine.memory().frames().in_use() >= 2, "P2: {how}, {watch:?}");
                 board.mmu.state.lock().unwrap().unresponsive = false;
                 board.machine.quarantine_table().retry(&board.machine);
             }
-            assert!((0..32).all(|page| device(page).is_none()), "P2: {how}, {plain}, {hang}");
+            assert!((0..32).all(|page| device(page).is_none()), "P2: {how}, {watch:?}, {hang}");
             let all = crate::iommu::Range { iova: DeviceAddr(last.0 - 31 * 4096), len: 32 * 4096 };
             assert!(domain.lease(all).is_some(), "no lease is left: {how}");
-            assert_eq!(board.machine.memory().frames().in_use(), 0, "P4: {how}, {plain}, {hang}");
+            assert_eq!(board.machine.memory().frames().in_use(), 0, "P4: {how}, {watch:?}, {hang}");
             assert_eq!(domain.iova_in_use(), 0, "{how}");
             assert_eq!(board.machine.promises().broken(), []);
             assert_eq!(board.machine.quarantine(), []);

@@ -1,26 +1,28 @@
 //! Arenas behind an IOMMU whose page table leases entries to their slots.
 
 use alloc::boxed::Box;
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::board::{TestBoard, iova_pages};
+use super::board::{TestBoard, Watch, iova_pages};
 use crate::addr::DeviceAddr;
+use crate::dma::check::Check;
 use crate::dma::{Attrs, Direction, DmaBuffer, DmaError};
 use crate::env::CacheOp;
 use crate::iommu::DomainKind;
 use crate::promise::Promise;
 
-/// Runs `test` on a machine on which arenas take the short way, and on one with a checker, on which they do not.
-fn each(test: impl Fn(TestBoard, bool)) {
-    for plain in [true, false] {
-        test(TestBoard::leasing(DomainKind::Strict, plain), plain);
+/// Runs `test` on machines on which arenas take the short way, and on some on which they do not.
+fn each(test: impl Fn(TestBoard, Watch)) {
+    for watch in Watch::ALL {
+        test(TestBoard::leasing(DomainKind::Strict, watch), watch);
     }
 }
 
 #[test]
 fn a_slot_maps_and_unmaps_by_its_lease_and_the_device_reaches_the_buffer_only_meanwhile() {
-    each(|board, plain| {
+    each(|board, watch| {
         let mmu = Arc::clone(&board.mmu);
         board.run(move |dev| {
             let mut arena = dev.dma().arena(2)?;
@@ -44,7 +46,7 @@ fn a_slot_maps_and_unmaps_by_its_lease_and_the_device_reaches_the_buffer_only_me
                     }
                 }
             }
-            assert_eq!(mmu.state.lock().unwrap().calls, 0, "{plain}: nothing was mapped otherwise");
+            assert_eq!(mmu.state.lock().unwrap().calls, 0, "{watch:?}: nothing was mapped otherwise");
             arena.release()?;
             assert_eq!(iova_pages(dev), 0, "P4");
             Ok(Vec::new())
@@ -54,13 +56,13 @@ fn a_slot_maps_and_unmaps_by_its_lease_and_the_device_reaches_the_buffer_only_me
         let counts = checked.map(|promise| board.machine.promises().checked(promise));
         // 36 maps and unmaps: a check of each address, of each torn-down back-end, of each table and proof, and of each end. The end of
         // a lease is looked at, too, and the checker does more.
-        assert!(counts[0] >= 72 && counts[1] >= 72 && counts[2] >= 36, "{plain}: {counts:?}");
+        assert!(counts[0] >= 72 && counts[1] >= 72 && counts[2] >= 36, "{watch:?}: {counts:?}");
     });
 }
 
 #[test]
 fn lists_of_a_lease_keep_their_order() {
-    each(|board, plain| {
+    each(|board, watch| {
         let mmu = Arc::clone(&board.mmu);
         board.run(move |dev| {
             let mut arena = dev.dma().arena(1)?;
@@ -82,7 +84,7 @@ fn lists_of_a_lease_keep_their_order() {
                 assert!((0..5).all(|page| mmu.state.lock().unwrap().access(at + page * 4096).is_none()), "P2");
                 assert_eq!(list.iter().map(DmaBuffer::phys).collect::<Vec<_>>(), phys);
             }
-            assert_eq!(mmu.state.lock().unwrap().calls, 0, "{plain}");
+            assert_eq!(mmu.state.lock().unwrap().calls, 0, "{watch:?}");
             assert_eq!(arena.map_sg(&mut Vec::new(), Direction::ToDevice), Err(DmaError::BadSize(0)));
             Ok(Vec::new())
         });
@@ -93,7 +95,7 @@ fn lists_of_a_lease_keep_their_order() {
 #[test]
 fn an_arena_that_is_stored_dropped_or_forgotten_leaves_no_lease() {
     for (keep, lost) in [("keep", 0), ("drop", 0), ("forget", 2)] {
-        each(|board, plain| {
+        each(|board, watch| {
             let tables = board.mmu.state.lock().unwrap().table_pages();
             assert!(board.bind(move |dev| {
                 let mut arena = dev.dma().arena(4)?;
@@ -120,7 +122,7 @@ fn an_arena_that_is_stored_dropped_or_forgotten_leaves_no_lease() {
             assert!((0..8).all(|page| device(page).is_none()), "P2: {keep}");
             assert!(domain.lease(crate::iommu::Range { iova: DeviceAddr(last.0 - 7 * 4096), len: 8 * 4096 }).is_some());
             assert_eq!(domain.iova_in_use(), 0, "{keep}");
-            assert_eq!(board.machine.memory().frames().in_use(), lost, "P9: {keep}, {plain}");
+            assert_eq!(board.machine.memory().frames().in_use(), lost, "P9: {keep}, {watch:?}");
             assert!(board.mmu.state.lock().unwrap().table_pages() <= tables + 2, "{keep}");
             assert_eq!(board.machine.promises().broken(), []);
             assert_eq!(board.machine.quarantine(), []);
@@ -130,7 +132,7 @@ fn an_arena_that_is_stored_dropped_or_forgotten_leaves_no_lease() {
 
 #[test]
 fn an_unconfirmed_flush_ends_the_lease_and_the_addresses_wait() {
-    each(|board, plain| {
+    each(|board, watch| {
         let mmu = Arc::clone(&board.mmu);
         board.run(move |dev| {
             let machine = dev.state.system();
@@ -153,7 +155,7 @@ fn an_unconfirmed_flush_ends_the_lease_and_the_addresses_wait() {
                 } else {
                     arena.unmap(slots[0]).unwrap_err()
                 };
-                assert_eq!(lost, DmaError::Quarantined(4096), "{plain}");
+                assert_eq!(lost, DmaError::Quarantined(4096), "{watch:?}");
                 assert_eq!(mmu.state.lock().unwrap().access(addr), Some(phys[0]), "the IOTLB has it");
                 let held: Vec<_> = machine.quarantine_table().list().iter().map(|info| info.phys).collect();
                 assert_eq!(held, phys[..1], "P2: exactly this one");
@@ -178,8 +180,8 @@ fn an_unconfirmed_flush_ends_the_lease_and_the_addresses_wait() {
 
 #[test]
 fn the_short_way_refuses_and_returns_what_the_general_one_does() {
-    each(|board, plain| {
-        let other = TestBoard::leasing(DomainKind::Strict, plain);
+    each(|board, watch| {
+        let other = TestBoard::leasing(DomainKind::Strict, watch);
         assert!(board.bind(move |dev| {
             let mut arena = dev.dma().arena(1)?;
             let slot = arena.map(dev.dma().buffer(4096)?, Direction::ToDevice)?;
@@ -212,7 +214,7 @@ fn the_short_way_refuses_and_returns_what_the_general_one_does() {
 #[test]
 fn caches_are_maintained_on_the_short_way() {
     use CacheOp::{Clean, Invalidate};
-    each(|board, plain| {
+    each(|board, watch| {
         let ram = Arc::clone(&board.ram);
         board.run(move |dev| {
             let mut arena = dev.dma().arena(1)?;
@@ -223,7 +225,7 @@ fn caches_are_maintained_on_the_short_way() {
                 for _ in 0..2 {
                     ops();
                     let slot = arena.map(list.remove(0), direction)?;
-                    assert_eq!(ops(), [(Clean, 256)], "P13: {plain}");
+                    assert_eq!(ops(), [(Clean, 256)], "P13: {watch:?}");
                     list.push(arena.unmap(slot)?);
                     assert_eq!(ops(), after, "P13");
                     let slot = arena.map_sg(&mut list, direction)?;
@@ -244,7 +246,7 @@ fn caches_are_maintained_on_the_short_way() {
 #[test]
 fn only_the_part_of_a_buffer_that_was_mapped_is_invalidated() {
     use CacheOp::{Clean, Invalidate};
-    each(|board, plain| {
+    each(|board, watch| {
         let ram = Arc::clone(&board.ram);
         board.run(move |dev| {
             let mut arena = dev.dma().arena(1)?;
@@ -255,17 +257,55 @@ fn only_the_part_of_a_buffer_that_was_mapped_is_invalidated() {
             for many in [false, true] {
                 ops();
                 let slot = arena.map_range(buffer, 256..512, Direction::FromDevice, Attrs::empty())?;
-                assert_eq!(ops(), [(Clean, 256, 256)], "plain {plain}");
+                assert_eq!(ops(), [(Clean, 256, 256)], "{watch:?}");
                 if many {
                     arena.unmap_many([slot], &mut list)?;
                     buffer = list.remove(0);
                 } else {
                     buffer = arena.unmap(slot)?;
                 }
-                assert_eq!(ops(), [(Invalidate, 256, 256)], "P13: plain {plain}, many {many}");
+                assert_eq!(ops(), [(Invalidate, 256, 256)], "P13: {watch:?}, many {many}");
             }
             drop(buffer);
             Ok(Vec::new())
         });
+    });
+}
+
+#[test]
+fn checker_and_history_are_told_of_what_takes_the_short_way() {
+    each(|board, watch| {
+        let machine = board.machine.clone();
+        board.run(move |dev| {
+            let mut arena = dev.dma().arena(4)?;
+            let domain = machine.iommus().groups()[0].domain().unwrap();
+            let told = watch != Watch::Nobody;
+            for number in 0..3_u64 {
+                // From the second one on, the slot has a lease.
+                let slot = arena.map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
+                let addr = arena.device_addr(slot)?;
+                let live = format!("single of 1000.lab at {addr}, still mapped");
+                assert_eq!(domain.explain(addr + 4095, None), told.then_some(live), "{watch:?}, {number}");
+                let mut list = Vec::from([dev.dma().buffer(4096)?, dev.dma().buffer(4096)?]);
+                let lists = arena.map_sg(&mut list, Direction::ToDevice)?;
+                let at = arena.segments(lists)?.next().unwrap().0;
+                let live = format!("sg of 1000.lab at {at}, still mapped");
+                assert_eq!(domain.explain(at + 4096, None), told.then_some(live), "{watch:?}, {number}");
+                let mut back = Vec::new();
+                arena.unmap_many([slot, lists], &mut back)?;
+                let former = format!("single at {addr}, 0x1000 bytes, mapped and freed by 1000.lab");
+                assert_eq!(domain.explain(addr, None), told.then_some(former), "{watch:?}, {number}");
+                let former = format!("sg at {at}, 0x2000 bytes, mapped and freed by 1000.lab");
+                assert_eq!(domain.explain(at, None), told.then_some(former), "{watch:?}, {number}");
+            }
+            // Kept by the arena: the checker finds what is mapped above a mask that shrinks later.
+            let slot = arena.map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
+            dev.dma().set_mask(31)?;
+            drop(arena.unmap(slot)?);
+            Ok(Vec::new())
+        });
+        let misuses: Vec<_> = board.machine.dma_misuses().iter().map(|misuse| misuse.check).collect();
+        let expected = if watch == Watch::Nobody { Vec::new() } else { Vec::from([Check::OutsideMask]) };
+        assert_eq!(misuses, expected, "{watch:?}");
     });
 }

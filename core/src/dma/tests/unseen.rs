@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use std::sync::Mutex;
 
-use super::board::{KEPT, TestBoard};
+use super::board::{KEPT, TestBoard, Watch};
 use crate::addr::PhysAddr;
 use crate::dma::{Attrs, Direction, DmaBuffer, DmaError};
 use crate::env::CacheOp;
@@ -108,7 +108,7 @@ fn adopted_pages_that_leave_quarantine_are_given_back_as_the_device_left_them() 
         (TestBoard::translated(DomainKind::Strict), "map"),
         (TestBoard::translated(DomainKind::Lazy), "map"),
         (TestBoard::translated(DomainKind::Strict), "arena"),
-        (TestBoard::leasing(DomainKind::Lazy, true), "arena"),
+        (TestBoard::leasing(DomainKind::Lazy, Watch::Nobody), "arena"),
         (TestBoard::direct(), "group"),
     ];
     for (board, how) in boards {

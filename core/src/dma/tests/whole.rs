@@ -4,15 +4,15 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::board::TestBoard;
+use super::board::{TestBoard, Watch};
 use crate::binding::Bound;
 use crate::dma::{Attrs, Direction, DmaBuffer, DmaError};
 use crate::env::CacheOp::{Clean, Invalidate};
 use crate::iommu::DomainKind;
 
-fn each(test: impl Fn(TestBoard, bool)) {
-    for plain in [true, false] {
-        test(TestBoard::leasing(DomainKind::Strict, plain), plain);
+fn each(test: impl Fn(TestBoard, Watch)) {
+    for watch in Watch::ALL {
+        test(TestBoard::leasing(DomainKind::Strict, watch), watch);
     }
 }
 
@@ -25,7 +25,7 @@ type Case<'a> = (&'a [u64], &'a [(u64, u64)]);
 
 #[test]
 fn a_list_is_one_segment_unless_a_buffer_but_the_last_ends_within_a_page() {
-    each(|board, plain| {
+    each(|board, watch| {
         let mmu = Arc::clone(&board.mmu);
         board.run(move |dev| {
             let mut arena = dev.dma().arena(2)?;
@@ -42,11 +42,11 @@ fn a_list_is_one_segment_unless_a_buffer_but_the_last_ends_within_a_page() {
                     let slot = arena.map_sg(&mut list, Direction::FromDevice)?;
                     let at = arena.device_addr(slot)?;
                     let segments: Vec<_> = arena.segments(slot)?.map(|(addr, len)| (addr - at, len)).collect();
-                    assert_eq!(segments, expected, "{plain}");
+                    assert_eq!(segments, expected, "{watch:?}");
                     assert_eq!(arena.mapped_len(slot)?, lens.iter().sum::<u64>());
                     let mut offset = 0;
                     for (phys, len) in phys.iter().zip(lens) {
-                        assert_eq!(mmu.state.lock().unwrap().access(at + offset), Some(*phys), "{plain}");
+                        assert_eq!(mmu.state.lock().unwrap().access(at + offset), Some(*phys), "{watch:?}");
                         offset += len.next_multiple_of(4096);
                     }
                     assert_eq!(arena.unmap(slot).unwrap_err(), DmaError::SlotOfList(lens.len()));
@@ -76,7 +76,7 @@ fn a_list_is_one_segment_unless_a_buffer_but_the_last_ends_within_a_page() {
 
 #[test]
 fn each_buffer_of_a_list_is_cleaned_and_invalidated() {
-    each(|board, plain| {
+    each(|board, watch| {
         let ram = Arc::clone(&board.ram);
         board.run(move |dev| {
             let mut arena = dev.dma().arena(1)?;
@@ -88,10 +88,10 @@ fn each_buffer_of_a_list_is_cleaned_and_invalidated() {
                     let ops = |op| if skip { Vec::new() } else { Vec::from([(op, phys[0], 4096), (op, phys[1], 256)]) };
                     ram.take_cache_ops();
                     let slot = arena.map_sg_with(&mut list, direction, attrs)?;
-                    assert_eq!(ram.take_cache_ops(), ops(Clean), "P13: {plain}");
+                    assert_eq!(ram.take_cache_ops(), ops(Clean), "P13: {watch:?}");
                     arena.unmap_many([slot], &mut list)?;
                     let after = if direction.device_writes() { ops(Invalidate) } else { Vec::new() };
-                    assert_eq!(ram.take_cache_ops(), after, "P13: {plain}");
+                    assert_eq!(ram.take_cache_ops(), after, "P13: {watch:?}");
                 }
             }
             Ok(Vec::new())
@@ -102,7 +102,7 @@ fn each_buffer_of_a_list_is_cleaned_and_invalidated() {
 #[test]
 fn a_list_whose_arena_is_dropped_or_forgotten_is_unmapped_by_the_unwinder() {
     for (keep, lost) in [("keep", 0), ("drop", 0), ("forget", 3)] {
-        each(|board, plain| {
+        each(|board, watch| {
             assert!(board.bind(move |dev| {
                 let mut arena = dev.dma().arena(2)?;
                 let mut list = buffers(dev, &[4096, 8192])?;
@@ -124,7 +124,7 @@ fn a_list_whose_arena_is_dropped_or_forgotten_is_unmapped_by_the_unwinder() {
             let domain = board.machine.iommus().groups()[0].domain().unwrap();
             board.unbind();
             assert_eq!(domain.iova_in_use(), 0, "P4: {keep}");
-            assert_eq!(board.machine.memory().frames().in_use(), lost, "P9: {keep}, {plain}");
+            assert_eq!(board.machine.memory().frames().in_use(), lost, "P9: {keep}, {watch:?}");
             assert_eq!(board.machine.promises().broken(), []);
             assert_eq!(board.machine.quarantine(), []);
         });
@@ -133,7 +133,7 @@ fn a_list_whose_arena_is_dropped_or_forgotten_is_unmapped_by_the_unwinder() {
 
 #[test]
 fn a_list_whose_flush_is_not_confirmed_is_in_quarantine_as_a_whole() {
-    each(|board, plain| {
+    each(|board, watch| {
         let mmu = Arc::clone(&board.mmu);
         board.run(move |dev| {
             let machine = dev.state.system();
@@ -146,7 +146,7 @@ fn a_list_whose_flush_is_not_confirmed_is_in_quarantine_as_a_whole() {
             let slot = arena.map_sg(&mut list, Direction::FromDevice)?;
             mmu.state.lock().unwrap().unresponsive = true;
             let lost = arena.unmap_many([slot], &mut list);
-            assert_eq!((lost, list.len()), (Err(DmaError::Quarantined(12_388)), 0), "{plain}");
+            assert_eq!((lost, list.len()), (Err(DmaError::Quarantined(12_388)), 0), "{watch:?}");
             let held: Vec<_> = machine.quarantine_table().list().iter().map(|info| info.phys).collect();
             assert_eq!(held, phys, "P2: all of them");
             mmu.state.lock().unwrap().unresponsive = false;
@@ -157,6 +157,6 @@ fn a_list_whose_flush_is_not_confirmed_is_in_quarantine_as_a_whole() {
         });
         assert_eq!(board.machine.dma_misuses(), []);
         assert_eq!(board.machine.promises().broken(), []);
-        assert_eq!(board.machine.memory().frames().in_use(), 0, "{plain}");
+        assert_eq!(board.machine.memory().frames().in_use(), 0, "{watch:?}");
     });
 }

@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use proptest::prelude::*;
+use proptest::sample::select;
 
 use crate::addr::{DeviceAddr, PAGE_SIZE};
-use crate::dma::tests::board::{TestBoard, ToyState};
+use crate::dma::tests::board::{TestBoard, ToyState, Watch};
 use crate::dma::{ArenaSlot, Direction, DmaBuffer, DmaError};
 use crate::env::{Env, Instant};
 use crate::iommu::DomainKind;
@@ -47,14 +48,14 @@ enum On {
     /// The table is the fake's own list.
     Listed(DomainKind),
     /// Slots lease entries of a page table, with a checker or, which is the short way through an arena, without.
-    Leased { kind: DomainKind, plain: bool },
+    Leased { kind: DomainKind, watch: Watch },
 }
 
 impl On {
     fn board(self) -> TestBoard {
         match self {
             Self::Listed(kind) => TestBoard::translated(kind),
-            Self::Leased { kind, plain } => TestBoard::leasing(kind, plain),
+            Self::Leased { kind, watch } => TestBoard::leasing(kind, watch),
         }
     }
 
@@ -92,8 +93,8 @@ proptest! {
         on in prop_oneof![
             Just(On::Listed(DomainKind::Strict)),
             Just(On::Listed(DomainKind::Lazy)),
-            any::<bool>().prop_map(|plain| On::Leased { kind: DomainKind::Strict, plain }),
-            any::<bool>().prop_map(|plain| On::Leased { kind: DomainKind::Lazy, plain }),
+            select(&Watch::ALL[..]).prop_map(|watch| On::Leased { kind: DomainKind::Strict, watch }),
+            select(&Watch::ALL[..]).prop_map(|watch| On::Leased { kind: DomainKind::Lazy, watch }),
         ],
     ) {
         let board = on.board();
