@@ -24,5 +24,6 @@ mod sourced;
 mod states;
 mod streaming;
 mod streams;
+mod tear_down;
 mod unseen;
 mod whole;
