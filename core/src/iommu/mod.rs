@@ -7,6 +7,7 @@ mod attach;
 mod domain;
 mod faults;
 mod group;
+mod history;
 mod iova;
 mod join;
 mod lease;
@@ -27,12 +28,13 @@ pub use crate::translation::{
     map_each_run,
 };
 pub(crate) use attach::{attach, claim, hold, is_behind_iommu};
-pub use domain::{Domain, FaultReport};
+pub use domain::Domain;
 pub(crate) use domain::{FailedMap, MapListError, MapRequest};
 pub use faults::FaultCount;
 pub(crate) use faults::Faults;
 pub(crate) use group::Membership;
 pub use group::{Group, GroupHold, GroupInfo};
+pub use history::FaultReport;
 pub(crate) use iova::AddressingLimits;
 pub use iova::{IovaError, IovaSpace};
 pub(crate) use join::{joined_late, try_join};

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::iommu::IommuError;
+use crate::iommu::history::REMEMBERED;
 
 /// A translation of nothing.
 struct Nothing;

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::hash::{Hash, Hasher};
 
-use super::domain::MappingHistory;
+use super::history::MappingHistory;
 use super::multi_iommu::MultiIommu;
 use super::owner::{Ownership, terms};
 use super::regions::{Pages, RegionDomain, Regions};
