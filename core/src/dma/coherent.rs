@@ -8,7 +8,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::backend::Backend;
 use super::batch::take_entry;
-use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces};
+use super::mapping::{Kind, Mapping, NewMapping};
+use super::piece::{Backing, Piece, Pieces};
 use super::pin::{PagePin, PagePins};
 use super::{Attrs, Direction, Dma, DmaError, DmaMemory, Field};
 use crate::addr::{DeviceAddr, PAGE_SIZE};

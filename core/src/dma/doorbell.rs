@@ -6,7 +6,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 
 use super::backend::Backend;
-use super::mapping::{Backing, Kind, NewMapping, Piece, Pieces};
+use super::mapping::{Kind, NewMapping};
+use super::piece::{Backing, Piece, Pieces};
 use super::pin::{AccessPath, PagePin, PagePins, PinOwner};
 use super::resource::map_registers;
 use super::{Attrs, Direction, Dma, DmaError};

@@ -4,27 +4,20 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::ops::Range;
-use core::slice;
 
 use super::backend::{Backend, Revocation};
-use super::bounce::Slot;
-use super::buffer::DeviceOwned;
 use super::check::{CpuMemory, Op, Record};
+use super::piece::{Backing, Piece, Pieces};
 use super::pin::{PagePin, PagePins};
-use super::view::ViewCopy;
-use super::{Attrs, DMA_ALIGN, Direction, DmaContext, DmaMemory};
+use super::sync::{Run, SyncFor};
+use super::{Attrs, Direction, DmaContext};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
 use crate::binding::{Bound, Entry, EntryId, Reservation, ResourceKind, UnwindCtx};
-use crate::claim::Claim;
-use crate::env::CacheOp;
 use crate::event::{EventKind, Outcome};
-use crate::instrument::Instrument;
 use crate::iommu::{Domain, DomainKind, Range as IovaRange};
 use crate::lifecycle::Quiesced;
 use crate::promise::Promise;
-use crate::sync::SpinLock;
 use crate::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// Kind of a mapping: which call made it.
@@ -63,156 +56,6 @@ impl Kind {
             Self::Single => ResourceKind::DmaSingle,
             Self::Scatter => ResourceKind::DmaScatter,
             Self::Resource => ResourceKind::DmaResource,
-        }
-    }
-}
-
-/// Memory or registers that a piece maps.
-pub(super) enum Backing {
-    /// Coherent memory.
-    Shared(Arc<DmaMemory>),
-    /// A streaming buffer that the device owns.
-    DeviceOwned(DeviceOwned),
-    /// Registers of a peer, and the claim to them.
-    Registers(PhysAddr, Arc<Claim>),
-}
-
-/// Part of a mapping that is contiguous for the device.
-pub(super) struct Piece {
-    pub(super) backing: Backing,
-    /// The mapped bytes of `backing`.
-    pub(super) range: Range<u64>,
-    pub(super) addr: DeviceAddr,
-    /// Bounce slot that the device accesses instead of the memory.
-    pub(super) bounce: SpinLock<Option<Slot>>,
-    /// Copy that the CPU accesses during a view, instead of the memory.
-    pub(super) copy: SpinLock<Option<ViewCopy>>,
-}
-
-impl Piece {
-    pub(super) fn new(backing: Backing, range: Range<u64>, addr: DeviceAddr, bounce: Option<Slot>) -> Self {
-        Self { backing, range, addr, bounce: SpinLock::new(bounce), copy: SpinLock::new(None) }
-    }
-
-    pub(super) fn len(&self) -> u64 {
-        self.range.end - self.range.start
-    }
-
-    pub(super) fn memory(&self) -> Option<&Arc<DmaMemory>> {
-        match &self.backing {
-            Backing::Shared(memory) => Some(memory),
-            Backing::DeviceOwned(buffer) => Some(buffer.memory()),
-            Backing::Registers(..) => None,
-        }
-    }
-
-    pub(super) fn buffer(&self) -> Option<&DeviceOwned> {
-        match &self.backing {
-            Backing::DeviceOwned(buffer) => Some(buffer),
-            Backing::Shared(_) | Backing::Registers(..) => None,
-        }
-    }
-
-    pub(super) fn phys(&self) -> PhysAddr {
-        match &self.backing {
-            Backing::Registers(phys, _) => *phys,
-            Backing::Shared(memory) => memory.phys() + self.range.start,
-            Backing::DeviceOwned(buffer) => buffer.memory().phys() + self.range.start,
-        }
-    }
-
-    /// Makes the bytes visible to the next owner: copies to or from the bounce slot, or maintains the CPU cache.
-    fn sync(&self, context: &DmaContext, direction: Direction, to: SyncFor) {
-        let Some(buffer) = self.buffer() else { return };
-        let run = Run { memory: buffer.memory(), range: &self.range, direction };
-        // Translated devices have no bounce slots, so their lock need not be taken.
-        if context.backend.domain().is_none() {
-            run.sync(context, self.bounce.lock().as_ref(), to);
-        } else {
-            run.sync(context, None, to);
-        }
-    }
-}
-
-/// Bytes of a buffer that change hands.
-pub(super) struct Run<'a> {
-    pub(super) memory: &'a DmaMemory,
-    /// The mapped bytes.
-    pub(super) range: &'a Range<u64>,
-    pub(super) direction: Direction,
-}
-
-impl Run<'_> {
-    /// True when there is nothing to do: the device writes nothing that the CPU has to see.
-    fn is_untouched(&self, to: SyncFor) -> bool {
-        to == SyncFor::Cpu && !self.direction.device_writes()
-    }
-
-    fn len(&self) -> u64 {
-        self.range.end - self.range.start
-    }
-
-    /// Makes the bytes visible to the next owner: copies to or from the bounce slot, or maintains the CPU cache.
-    #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
-    #[inline(always)]
-    pub(super) fn sync(&self, context: &DmaContext, bounce: Option<&Slot>, to: SyncFor) {
-        if self.is_untouched(to) {
-            return;
-        }
-        match bounce {
-            Some(slot) => self.copy(slot, to),
-            None if context.coherent => {}
-            // Dirty lines are cleaned before the device writes as well: one that is evicted later would overwrite its
-            // data.
-            None => {
-                let memory = self.memory;
-                let op = if to == SyncFor::Cpu { CacheOp::Invalidate } else { CacheOp::Clean };
-                let whole_lines = self.len().next_multiple_of(DMA_ALIGN).min(memory.allocated() - self.range.start);
-                memory.window().memory().cache(op, memory.phys() + self.range.start, whole_lines);
-            }
-        }
-    }
-
-    /// Copies to or from the bounce slot.
-    #[cold]
-    fn copy(&self, slot: &Slot, to: SyncFor) {
-        slot.copy(self.memory, self.range.start, self.len(), to == SyncFor::Cpu);
-    }
-
-    /// P13: CPU and device see the same bytes after a sync. Only a simulated machine can check this; the first and the
-    /// last bytes are sampled.
-    #[inline]
-    pub(super) fn check_cache_matches(&self, context: &DmaContext, bounced: bool, to: SyncFor) {
-        let DmaContext { machine, device, coherent, .. } = context;
-        if !machine.policy().check_dma || self.is_untouched(to) || *coherent || bounced {
-            return;
-        }
-        let (phys, sample) = (self.memory.phys() + self.range.start, self.len().min(DMA_ALIGN));
-        let same = [phys, phys + (self.len() - sample)].iter().all(|at| machine.instrument.cache_matches(*at, sample));
-        machine.promises.check(Promise::CoherentAtTransfer, same, || {
-            format!("{device}: the CPU's cache and the device differ over {phys} after a sync")
-        });
-    }
-}
-
-/// Next owner of a buffer, for a sync.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum SyncFor {
-    Cpu,
-    Device,
-}
-
-/// Pieces of a mapping, without an allocation for a single one.
-pub(super) enum Pieces {
-    One(Piece),
-    Many(Vec<Piece>),
-}
-
-impl Pieces {
-    pub(super) fn as_slice(&self) -> &[Piece] {
-        match self {
-            Self::One(piece) => slice::from_ref(piece),
-            Self::Many(pieces) => pieces,
         }
     }
 }

@@ -6,8 +6,8 @@ use core::fmt;
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::buffer::BufferCopy;
-use super::mapping::SyncFor;
 use super::pin::PageRecord;
+use super::sync::SyncFor;
 use super::{DMA_ALIGN, Direction, DmaError};
 use crate::addr::{PhysAddr, pages};
 use crate::env::{CacheOp, Caching, Memory};

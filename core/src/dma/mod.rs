@@ -23,6 +23,7 @@ mod ioas;
 mod mapping;
 mod memory;
 mod pass_through;
+mod piece;
 pub(crate) mod pin;
 mod pool;
 mod quarantine;
@@ -33,6 +34,7 @@ mod scope;
 mod segments;
 mod state;
 mod streaming;
+mod sync;
 mod view;
 
 #[cfg(all(test, loom))]

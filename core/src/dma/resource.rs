@@ -6,7 +6,8 @@ use core::fmt;
 use core::ops::Range;
 
 use super::backend::Backend;
-use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces, page_span, unmap_early};
+use super::mapping::{Kind, Mapping, NewMapping, page_span, unmap_early};
+use super::piece::{Backing, Piece, Pieces};
 use super::pin::{PagePin, PagePins};
 use super::{Attrs, Direction, Dma, DmaContext, DmaError};
 use crate::addr::{DeviceAddr, PhysAddr};

@@ -6,7 +6,8 @@ use core::fmt;
 
 use super::backend::Backend;
 use super::check::Op;
-use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces, unmap_early};
+use super::mapping::{Kind, Mapping, NewMapping, unmap_early};
+use super::piece::{Backing, Piece, Pieces};
 use super::pin::PagePin;
 use super::streaming::place_buffer;
 use super::{Attrs, CpuViewSg, Direction, Dma, DmaBuffer, DmaContext, DmaError, Refused, SegmentLimits, Segments};

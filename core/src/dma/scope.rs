@@ -11,7 +11,8 @@ use core::ops::Range;
 use smallvec::SmallVec;
 
 use super::batch::{take_entry, unmap_entries};
-use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces};
+use super::mapping::{Kind, Mapping, NewMapping};
+use super::piece::{Backing, Piece, Pieces};
 use super::streaming::place_buffer;
 use super::{Attrs, CpuView, Direction, Dma, DmaBuffer, DmaError, DmaMemory, Mapped, Refused};
 use crate::addr::DeviceAddr;

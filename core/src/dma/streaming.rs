@@ -7,7 +7,8 @@ use alloc::sync::Arc;
 
 use super::backend::Backend;
 use super::bounce::Slot;
-use super::mapping::{Backing, Kind, Mapping, NewMapping, Piece, Pieces, page_span};
+use super::mapping::{Kind, Mapping, NewMapping, page_span};
+use super::piece::{Backing, Piece, Pieces};
 use super::pin::{PagePin, PagePins};
 use super::{Attrs, CpuView, DMA_ALIGN, Direction, Dma, DmaBuffer, DmaContext, DmaError, Refused};
 use crate::addr::DeviceAddr;

@@ -13,7 +13,8 @@ use core::fmt;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
-use super::mapping::{Mapping, Piece};
+use super::mapping::Mapping;
+use super::piece::Piece;
 
 /// Copy of the bytes of one piece, for the CPU.
 ///

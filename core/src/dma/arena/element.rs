@@ -7,8 +7,8 @@ use core::ops::Range as Bytes;
 use crate::addr::{DeviceAddr, PhysAddr};
 use crate::dma::bounce;
 use crate::dma::buffer::DeviceOwned;
-use crate::dma::mapping::{Run, SyncFor};
 use crate::dma::pin::{PagePin, PagePins, PinState};
+use crate::dma::sync::{Run, SyncFor};
 use crate::dma::{Attrs, Direction, DmaBuffer, DmaContext, DmaMemory, Kind};
 
 /// Parameters of a mapping.
