@@ -52,7 +52,7 @@ fn a_scope_that_ends_while_another_thread_flushes_has_the_device_off_its_pages()
                 // The flush that is under way has the pages by an earlier mapping.
                 buffer = dev.dma().map(buffer, Direction::FromDevice)?.unmap()?;
             }
-            let mut end = Err(DmaError::Unbinding);
+            let (mut end, mut stale) = (Err(DmaError::Unbinding), None);
             thread::scope(|threads| {
                 let (has_begun, go_on) = hold_next_flush(&mmu);
                 let left = dev.dma().scope(|scope| {
@@ -66,9 +66,11 @@ fn a_scope_that_ends_while_another_thread_flushes_has_the_device_off_its_pages()
                     Ok::<_, DmaError>(())
                 });
                 end = left.map(drop).map_err(|refused| refused.error);
+                // The other flush has had no effect yet, and would hide what the scope's own left out.
+                stale = Some(mmu.state.lock().unwrap().stale_pages());
                 drop(go_on);
             });
-            assert_eq!(end, Ok(()), "the IOMMU confirms everything");
+            assert_eq!((end, stale), (Ok(()), Some(0)), "P2: the IOMMU confirms everything to the scope");
             assert_eq!(buffer.memory().record().count(), 0);
             assert_eq!((mmu.state.lock().unwrap().stale_pages(), domain.iova_in_use()), (0, 0), "P2, P4");
             assert_eq!(dev.state.system().quarantine_table().list(), []);
