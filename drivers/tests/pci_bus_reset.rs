@@ -199,6 +199,37 @@ fn a_device_that_its_user_left_is_not_bound_while_a_driver_has_its_sibling() {
     rig.assert_well();
 }
 
+/// What the guest has left in a device goes with it when it is pulled out, and stays when the host forgets it for a while.
+#[test]
+fn another_device_in_the_place_of_one_that_its_user_left_needs_no_reset() {
+    for vanishes in [false, true] {
+        let (rig, _) = rig();
+        for name in [EDU, SIBLING] {
+            free(&rig, name);
+        }
+        give(&rig, EDU).unwrap();
+        let session = open(&rig, EDU, &OwnerId::new("guest"));
+        rig.board.set_stuck(Stuck::SecondaryBus(virt::BRIDGE), true);
+        assert!(session.reset().is_err());
+        drop(session);
+        let desc = rig.machine.device(EDU).unwrap().desc().clone();
+        if vanishes {
+            rig.board.unplug(virt::EDU).unwrap();
+            assert!(rig.machine.device_vanished(EDU));
+            rig.board.plug(virt::EDU).unwrap();
+        } else {
+            assert!(rig.machine.remove_device(EDU));
+        }
+        rig.board.set_stuck(Stuck::SecondaryBus(virt::BRIDGE), false);
+        // While its sibling is in use it cannot be reset.
+        take(&rig, SIBLING).unwrap();
+        rig.machine.set_autoprobe(false);
+        rig.machine.add_device(desc).unwrap();
+        let bound = take(&rig, EDU);
+        assert_eq!(bound.is_ok(), vanishes, "{bound:?}");
+    }
+}
+
 #[test]
 fn a_bus_that_does_not_come_back_gives_its_device_to_nobody() {
     let (rig, _) = rig();

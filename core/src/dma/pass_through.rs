@@ -78,7 +78,8 @@ impl PassThroughOwner<'_> {
 }
 
 /// Device that a pass-through owner has open. Holding one proves that every other open device of its IOMMU group has the same owner
-/// (P7), and that no other owner's device is reset with it, until it is dropped or the binding ends.
+/// (P7), until it is dropped or the last binding of the group ends, and that no other owner's device is reset with it, until it is
+/// dropped or the binding ends.
 #[derive(Debug)]
 #[must_use = "dropping it closes the device, and other owners may open the group"]
 pub struct DeviceHold {

@@ -90,7 +90,13 @@ impl Entry for LinksEntry {
 /// Step 5: the device's bus lets it access memory, now that its translation stands. When the binding ends, `unwind` has stopped it
 /// before any memory is released.
 fn bus_master(bound: &BindingState) -> Result<(), ProbeError> {
-    let Some(bus) = bound.device().bus() else { return Ok(()) };
+    let Some(bus) = bound.device().bus() else {
+        // Of a function that is only described, users claim the buses all the same.
+        if power::has_claimed_buses(bound.desc()) {
+            bound.push(0, BusMasterEntry)?;
+        }
+        return Ok(());
+    };
     bound.push(0, BusMasterEntry)?;
     let cut_off = &bound.device().cut_off;
     if cut_off.load(Ordering::Relaxed) {

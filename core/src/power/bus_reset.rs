@@ -63,6 +63,11 @@ fn release_all(system: &System, claims: &[Arc<Claim>]) {
     }
 }
 
+/// True for a device whose users claim the buses that it is on.
+pub(crate) fn has_claimed_buses(desc: &DeviceDesc) -> bool {
+    buses(desc).next().is_some()
+}
+
 /// Claims the buses of a kernel driver's device. Those of one that is passed through are claimed by its users.
 pub(crate) fn claim_buses(bound: &BindingState) -> Result<(), ResourceError> {
     if bound.owner() != DmaOwner::Kernel || buses(bound.desc()).next().is_none() {

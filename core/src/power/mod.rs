@@ -14,7 +14,7 @@ mod supplier;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-pub(crate) use bus_reset::{BusResets, BusUse, claim_buses};
+pub(crate) use bus_reset::{BusResets, BusUse, claim_buses, has_claimed_buses};
 use counted::CountedSupply;
 pub use handle::SupplyUse;
 use line_use::line_uses;

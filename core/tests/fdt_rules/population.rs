@@ -1,5 +1,7 @@
 //! Creation and naming of platform devices.
 
+use bindery::device::Nodes;
+
 use super::blob::{Described, blob, bus, cells, describe, dev, flag, node, text};
 
 #[test]
@@ -123,4 +125,28 @@ fn model_and_memory_are_read() {
     let [cma, fw] = &tree.all.reserved[..] else { panic!("{:?}", tree.all.reserved) };
     assert!(cma.base.is_none() && cma.len == 0x1000 && cma.cma && cma.cma_default && cma.within.len() == 1);
     assert!(fw.base.is_some_and(|b| b.0 == 0x90) && fw.len == 4 && fw.no_map && !fw.cma);
+}
+
+/// What the last reading says, as if it were the only one.
+#[test]
+fn aliases_are_those_of_the_tree_that_was_read_last() {
+    let tree = |of: &[(&'static str, &'static str)]| {
+        let props = of.iter().map(|(alias, path)| (*alias, text(&[path]))).collect();
+        blob(vec![], vec![dev("a", vec![]), dev("b", vec![]), node("aliases", props, vec![])])
+    };
+    let trees = [
+        tree(&[("serial0", "/a")]),
+        tree(&[("serial0", "/b")]),
+        tree(&[("serial0", "/a"), ("serial1", "/a")]),
+        tree(&[]),
+    ];
+    let read = |nodes: &mut Nodes, blob: &[u8]| {
+        bindery::firmware::fdt::describe(blob, nodes).unwrap();
+        ["/a", "/b"].map(|path| nodes.get(nodes.find(path).unwrap()).aliases.clone())
+    };
+    for (first, then) in trees.iter().flat_map(|first| trees.iter().map(move |then| (first, then))) {
+        let mut nodes = Nodes::new();
+        read(&mut nodes, first);
+        assert_eq!(read(&mut nodes, then), read(&mut Nodes::new(), then));
+    }
 }

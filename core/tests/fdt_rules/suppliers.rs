@@ -314,3 +314,45 @@ fn an_entry_of_an_iommu_map_that_cannot_be_used_is_unmet_behind_the_bridge() {
     let map = vec![("iommu-map", cells(&[0, 8, 0, 1])), ("post-init-providers", cells(&[8]))];
     assert_eq!(Described::of(vec![supplier(vec![], vec![]), dev("d", map)]).suppliers("d").len(), 1);
 }
+
+/// Whatever else the bridge lacks is its own, in whatever order the properties are.
+#[test]
+fn what_a_bridge_itself_lacks_stays_its_own_beside_a_map_that_cannot_be_used() {
+    let own = [("power-domains", cells(&[0x98, 1])), ("resets", cells(&[0x97, 1]))];
+    let maps = [&[0, 0x99, 0, 1][..], &[0, 8, 0, 1, 2], &[0, 8, 0, 1, 4, 0x99, 0, 1]];
+    for (at, map) in (0..=own.len()).flat_map(|at| maps.map(|map| (at, map))) {
+        let mut props = own.to_vec();
+        props.insert(at, ("iommu-map", cells(map)));
+        let tree = Described::of(vec![supplier(vec![], vec![]), dev("d", props)]);
+        let bridge = tree.device("d");
+        let lacks = |list: &[bindery::device::Unmet]| list.iter().map(|u| u.property.to_string()).collect::<Vec<_>>();
+        assert_eq!(lacks(&bridge.unmet), ["power-domains", "resets"], "{at}, {map:x?}");
+        assert_eq!(lacks(&bridge.unmet_behind), ["iommu-map"], "{at}, {map:x?}");
+    }
+}
+
+/// Entries of an IOMMU with two cells: whole ones are read as they are, whatever follows; all of them in the short form only where
+/// that leaves nothing over.
+#[test]
+fn an_iommu_map_is_read_in_the_short_form_only_where_all_of_it_is() {
+    let two = || node("sup", vec![("phandle", cells(&[8])), ("#iommu-cells", cells(&[2]))], vec![]);
+    let long = |n: u32| vec![n * 0x100, 8, n, n + 0x10, 0x100];
+    let short = |n: u32| vec![n * 0x100, 8, n, 0x100];
+    let none = |n: u32| vec![n * 0x100, 0x99, n, n + 0x10, 0x100];
+    for count in 1..4_u32 {
+        let all = |one: &dyn Fn(u32) -> Vec<u32>| (0..count).flat_map(one).collect::<Vec<u32>>();
+        let read = |words: &[u32]| {
+            let tree = Described::of(vec![two(), dev("d", vec![("iommu-map", cells(words))])]);
+            (tree.suppliers("d"), tree.device("d").unmet_behind.len())
+        };
+        let wanted: Vec<String> =
+            (0..count).map(|n| format!("iommu-map -> /sup [{}, {n}, {}, 256]", n * 0x100, n + 0x10)).collect();
+        assert_eq!(read(&all(&long)), (wanted.clone(), 0));
+        let wanted_short: Vec<String> =
+            (0..count).map(|n| format!("iommu-map -> /sup [{}, {n}, 256]", n * 0x100)).collect();
+        assert_eq!(read(&all(&short)), (wanted_short, 0));
+        // What cannot be read costs what follows, and nothing before it.
+        assert_eq!(read(&[all(&long), none(count)].concat()), (wanted.clone(), 1), "{count}");
+        assert_eq!(read(&[all(&long), vec![count * 0x100, 8]].concat()), (wanted, 1), "{count}");
+    }
+}

@@ -8,11 +8,10 @@ use bindery::dma::DmaMemory;
 use bindery::env::{Env as _, Width};
 use bindery::iommu::{DomainKind, Prot};
 use bindery::promise::Promise;
-use bindery_drivers::vfio::Vfio;
 use bindery_sim::mmu::{Access, Fault};
 
 use super::ring::{ADDR, CONTROL, PAGE, RingDriver, STATUS, SpareDriver};
-use super::setup::{DRIVER, Manner, OWNER, SPARE, Setup};
+use super::setup::{DRIVER, Manner, SPARE, Setup};
 use super::step::Step;
 use super::topology::{CONTROLLERS, DEVICES, IOMMUS};
 use crate::engine::Violation;
@@ -295,12 +294,12 @@ impl Setup {
             }
             Step::Give(d) => {
                 if let Some(device) = machine.device(DEVICES[d]) {
-                    device.set_driver_override(Some(OWNER));
+                    device.set_driver_override(Some(self.pass_through_owner(d)));
                 }
-                Effect::of(machine.bind(DEVICES[d], OWNER))
+                Effect::of(machine.bind(DEVICES[d], self.pass_through_owner(d)))
             }
             Step::TakeBack(d) => {
-                let result = Effect::of(machine.unbind(DEVICES[d], OWNER));
+                let result = Effect::of(machine.unbind(DEVICES[d], self.pass_through_owner(d)));
                 self.release_callbacks();
                 let left = std::mem::take(&mut *self.passed(d));
                 if self.manner == Manner::Silent {
@@ -320,10 +319,10 @@ impl Setup {
                 result
             }
             Step::Open(d, guest) => {
-                let Some(client) = machine.client::<Vfio>(DEVICES[d]) else {
+                let Some(opened) = self.open(d, guest) else {
                     return Ok(Effect::Refused("not passed through".into()));
                 };
-                match Vfio::open_as(&client, &self.guests[guest]) {
+                match opened {
                     Ok(session) => {
                         let before = self.resets(d).and_then(|resets| self.opened().insert(d, resets));
                         if before.is_some() && before == self.resets(d) {

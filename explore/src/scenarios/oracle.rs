@@ -15,7 +15,7 @@ use bindery_sim::mmu::Reachable;
 use bindery_sim::power::LineId;
 
 use super::ring::PAGE;
-use super::setup::{DRIVER, SPARE, Setup};
+use super::setup::{DRIVER, GUESTS, SPARE, Setup};
 use super::topology::{CONTROLLERS, DEVICES, IOMMUS};
 use crate::engine::Violation;
 
@@ -84,9 +84,16 @@ impl Setup {
             |d: usize| may_keep && self.machine.pinned_supplies().iter().any(|kept| of(&kept.device) == Some(d));
         for claim in self.machine.claims() {
             let holder = DEVICES.iter().position(|device| claim.holder.contains(device));
-            let Some(d) = holder.filter(|d| !self.has_holder(*d) && !is_kept(*d)) else { continue };
-            let detail = format!("{} has no holder, and claims {}", DEVICES[d], claim.subject);
-            return Err(differs(Promise::Claimed, "claim of nobody", detail));
+            let Some(d) = holder else { continue };
+            if !self.has_holder(d) && !is_kept(d) {
+                let detail = format!("{} has no holder, and claims {}", DEVICES[d], claim.subject);
+                return Err(differs(Promise::Claimed, "claim of nobody", detail));
+            }
+            let guest = GUESTS.iter().position(|guest| claim.holder.contains(guest));
+            if guest.is_some() && guest != self.passed(d).session.as_ref().map(|(guest, _)| *guest) {
+                let detail = format!("{} has not opened {}, and claims {}", claim.holder, DEVICES[d], claim.subject);
+                return Err(differs(Promise::Claimed, "claim of a guest that has left", detail));
+            }
         }
         Ok(())
     }

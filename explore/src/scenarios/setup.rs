@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::binding::Phase;
-use bindery::device::{DeviceDesc, NodeId, RegionKind, ReservedRegion, Resource, Supplier, SupplierKind};
+use bindery::device::{DeviceDesc, NodeId, PciIdentity, RegionKind, ReservedRegion, Resource, Supplier, SupplierKind};
 use bindery::dma::DmaMemory;
+use bindery::driver::Driver as _;
 use bindery::env::{Env as _, IrqLine, Trigger};
 use bindery::iommu::{DomainKind, Grouping, OwnerId};
 use bindery::machine::{Machine, Policy};
-use bindery_drivers::vfio::{Session, Vfio};
+use bindery_drivers::vfio::{OpenError, Session, Vfio, VfioPci};
 use bindery_sim::board::Board;
 use bindery_sim::mmu::{Mmu, MmuDriver};
 use bindery_sim::models::attached::Wiring;
@@ -20,7 +21,7 @@ use bindery_sim::power::{LineId, PowerController, PowerDriver};
 use bindery_sim::salvator::Salvator;
 
 use super::ring::{Owners, PAGE, RingDriver, RingModel, SpareDriver};
-use super::topology::{CONTROLLERS, DEVICES, IOMMUS, Topology};
+use super::topology::{BRIDGES, CONTROLLERS, DEVICES, IOMMUS, Topology};
 use crate::engine::Violation;
 use crate::scene::fixture::Fixture;
 
@@ -28,13 +29,12 @@ use crate::scene::fixture::Fixture;
 const PAGES: u64 = 20;
 /// Time that a guest may take to release a device.
 pub(super) const RELEASE: Duration = Duration::from_millis(2);
-/// The pass-through owner, and the driver of devices.
-pub(super) const OWNER: &str = "vfio-platform";
+/// The driver of devices.
 pub(super) const DRIVER: &str = "ring";
 /// Another driver of devices.
 pub(super) const SPARE: &str = "ring-spare";
 /// Name of each guest.
-const GUESTS: [&str; 2] = ["guest-a", "guest-b"];
+pub(super) const GUESTS: [&str; 2] = ["guest-a", "guest-b"];
 
 /// Behaviour of a guest whose device the host wants back.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -168,6 +168,7 @@ impl Setup {
         let machine = &self.machine;
         let named = |names: [&str; 2]| names.map(str::to_owned);
         machine.register(Vfio { release_timeout: RELEASE });
+        machine.register(VfioPci(Vfio { release_timeout: RELEASE }));
         machine.register(MmuDriver(named(IOMMUS).into_iter().zip(self.iommus.iter().cloned()).collect()));
         machine.register(PowerDriver(named(CONTROLLERS).into_iter().zip(self.controllers.iter().cloned()).collect()));
         machine.register(self.ring());
@@ -259,6 +260,15 @@ impl Setup {
         desc.dma.coherent = true;
         desc.resources.push(Resource::Mem { base: registers(d), len: PAGE });
         desc.resources.extend(spec.line.map(|line| Resource::Irq { line: IrqLine(line), trigger: Trigger::LevelHigh }));
+        desc.pci = spec.pci.then(|| PciIdentity {
+            vendor: 1,
+            device: 2,
+            subsystem: None,
+            class: 0,
+            revision: 0,
+            bars: Vec::new(),
+            bridges: BRIDGES.map(Into::into).into(),
+        });
         if let Some((first, last)) = self.topology.region(d) {
             let (first, last) = (DeviceAddr(first), DeviceAddr(last + (PAGE - 1)));
             desc.dma.reserved.push(ReservedRegion { first, last, kind: RegionKind::Direct });
@@ -320,8 +330,23 @@ impl Setup {
         self.owners.of(DEVICES[d]).is_some()
     }
 
+    /// The driver that gives device `d` away.
+    pub(super) fn pass_through_owner(&self, d: usize) -> &'static str {
+        if self.topology.devices[d].pci { VfioPci::NAME } else { Vfio::NAME }
+    }
+
+    /// Opens device `d` for a guest. `None` when it is not given away.
+    pub(super) fn open(&self, d: usize, guest: usize) -> Option<Result<Session, OpenError>> {
+        let (machine, guest) = (&self.machine, &self.guests[guest]);
+        if self.topology.devices[d].pci {
+            machine.client::<VfioPci>(DEVICES[d]).map(|client| VfioPci::open_as(&client, guest))
+        } else {
+            machine.client::<Vfio>(DEVICES[d]).map(|client| Vfio::open_as(&client, guest))
+        }
+    }
+
     pub(super) fn is_passed(&self, d: usize) -> bool {
-        self.driver(DEVICES[d]) == Some(OWNER)
+        self.driver(DEVICES[d]) == Some(self.pass_through_owner(d))
     }
 
     /// Returns true when a group's domains are lazy.

@@ -10,6 +10,8 @@ use super::ring::PAGE;
 pub(super) const DEVICES: [&str; 4] = ["dev-a", "dev-b", "dev-c", "dev-d"];
 /// Names of IOMMUs.
 pub(super) const IOMMUS: [&str; 2] = ["iommu-a", "iommu-b"];
+/// Names of the bridges to PCI functions, the nearest first.
+pub(super) const BRIDGES: [&str; 2] = ["0000:01:00.0", "0000:00:01.0"];
 /// Names of power controllers.
 pub(super) const CONTROLLERS: [&str; 2] = ["power-a", "power-b"];
 
@@ -30,6 +32,8 @@ pub(super) struct DeviceSpec {
     pub(super) below: Option<usize>,
     /// Firmware has it use two pages that must stay mapped.
     pub(super) region: bool,
+    /// It is a PCI function behind the bridges [`BRIDGES`].
+    pub(super) pci: bool,
 }
 
 impl DeviceSpec {

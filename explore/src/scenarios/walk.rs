@@ -10,7 +10,7 @@ use bindery::promise::Promise;
 use super::NamedScenario;
 use super::effect::{Effect, Expected};
 use super::oracle::Strictness;
-use super::setup::{DRIVER, OWNER, RELEASE, SPARE, Setup};
+use super::setup::{DRIVER, RELEASE, SPARE, Setup};
 use super::step::Step;
 use super::topology::{CONTROLLERS, DEVICES, IOMMUS};
 use crate::engine::{Chooser, FastHasher, Kind, Violation, Visit};
@@ -271,7 +271,7 @@ impl Walk<'_> {
         }
         let devices = 0..setup.topology.devices.len();
         for d in devices.clone() {
-            let _ = machine.unbind(DEVICES[d], OWNER);
+            let _ = machine.unbind(DEVICES[d], setup.pass_through_owner(d));
             let _ = machine.unbind(DEVICES[d], DRIVER);
             let _ = machine.unbind(DEVICES[d], SPARE);
             let _ = setup.board.plug(DEVICES[d]);

@@ -126,6 +126,11 @@ impl ToyState {
         self.table.get(&addr.page_start().0).map(|t| t.1)
     }
 
+    /// Streams get a new domain, for which the IOTLB has nothing of the earlier one's, although that is not confirmed.
+    pub(super) fn new_domain(&mut self) {
+        self.stale.clear();
+    }
+
     pub(super) fn stale_pages(&self) -> usize {
         self.stale.len()
     }
@@ -344,6 +349,8 @@ impl Watch {
     pub(super) const ALL: [Self; 3] = [Self::Nobody, Self::Checker, Self::Instruments];
 }
 
+/// Registers of the IOMMU; the rest of their page is others'.
+pub(super) const MMU: (PhysAddr, u64) = (PhysAddr(0x2000_0400), 0x100);
 /// RAM of page tables that lease.
 const TABLES: u64 = 0x8_0000_0000;
 pub(super) const LOW: u64 = 0x4000_0000;
@@ -418,7 +425,7 @@ impl TestBoard {
             let mut iommu = DeviceDesc::new("mmu");
             iommu.node = Some(node);
             iommu.compatible.push("acme,mmu".into());
-            iommu.resources.push(Resource::Mem { base: PhysAddr(0x2000_0000), len: 0x1000 });
+            iommu.resources.push(Resource::Mem { base: MMU.0, len: MMU.1 });
             machine.add_device(iommu).unwrap();
             machine.register(MmuDriver(Arc::clone(&mmu)));
             machine.settle();

@@ -5,8 +5,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::board::{LOW, ProbeData, TestBoard};
-use crate::addr::PhysAddr;
+use super::board::{LOW, MMU, ProbeData, TestBoard};
+use crate::addr::{PAGE_SIZE, PhysAddr};
 use crate::binding::{Bound, Mmio};
 use crate::claim::{Holder, Mode, Subject};
 use crate::device::{DeviceDesc, Resource, Supplier, SupplierKind};
@@ -50,7 +50,7 @@ fn ram_unknown_addresses_and_an_iommu_are_refused() {
     with_fifo(&board);
     board.run(|dev| {
         let dma = dev.dma();
-        for (phys, len) in [(LOW, 64), (LOW - 4096, 8192), (0xe700_0000, 4), (0xe600_0000, 0x101), (0x2000_0000, 4)] {
+        for (phys, len) in [(LOW, 64), (LOW - 4096, 8192), (0xe700_0000, 4), (0xe600_0000, 0x101), (MMU.0.0, 4)] {
             let refused = dma.map_resource(PhysAddr(phys), len, Direction::Bidirectional).unwrap_err();
             assert_eq!(refused, DmaError::NotRegisters(PhysAddr(phys)), "{phys:#x} {len}");
         }
@@ -58,6 +58,33 @@ fn ram_unknown_addresses_and_an_iommu_are_refused() {
             let refused = dma.map_resource(PhysAddr(phys), len, Direction::Bidirectional).unwrap_err();
             assert_eq!(refused, DmaError::BadSize(len));
         }
+        Ok(Vec::new())
+    });
+}
+
+/// P11: a device that is given a page reaches all of it.
+#[test]
+fn registers_are_refused_that_have_an_iommu_on_one_of_their_pages() {
+    const FROM: u64 = MMU.0.0 - 3 * PAGE_SIZE;
+    let board = TestBoard::translated(DomainKind::Strict);
+    let mut fifo = DeviceDesc::new("fifo");
+    // Around those of the IOMMU, on their page as well.
+    for (base, end) in [(FROM, MMU.0.0), (MMU.0.0 + MMU.1, MMU.0.0 + 4 * PAGE_SIZE)] {
+        fifo.resources.push(Resource::Mem { base: PhysAddr(base), len: end - base });
+    }
+    board.machine.add_device(fifo).unwrap();
+    board.run(|dev| {
+        let mmu = MMU.0.page_start().0;
+        let mut mapped = 0;
+        for (at, len) in (0..7 * PAGE_SIZE).step_by(0x100).flat_map(|at| [4, 0x300, 0x1000].map(|len| (FROM + at, len)))
+        {
+            let is_fifo = at + len <= MMU.0.0 || (MMU.0.0 + MMU.1 <= at && at + len <= MMU.0.0 + 4 * PAGE_SIZE);
+            let is_apart = at + len <= mmu || mmu + PAGE_SIZE <= at;
+            let fifo = dev.dma().map_resource(PhysAddr(at), len, Direction::FromDevice);
+            assert_eq!(fifo.is_ok(), is_fifo && is_apart, "{at:#x}, {len:#x}: {:?}", fifo.err());
+            mapped += usize::from(is_fifo && is_apart);
+        }
+        assert!(mapped > 100, "{mapped}");
         Ok(Vec::new())
     });
 }

@@ -7,7 +7,7 @@ use crate::claim::Claim;
 use crate::iommu::OwnerId;
 
 /// Open device of a group. Holding one proves that every other open device of the group has the same owner (P7), until
-/// it is dropped or the binding ends.
+/// it is dropped or the last binding of the group ends.
 #[derive(Debug)]
 #[must_use = "dropping it closes the device, and other owners may open the group"]
 pub struct GroupHold {

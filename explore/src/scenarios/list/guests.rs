@@ -144,6 +144,7 @@ pub(super) const ALL: &[Spec] = &[
             let device = |n: &mut Numbers, slot| DeviceSpec {
                 streams: vec![(0, n.distinct(slot))],
                 supplies: vec![(0, (Reset, n.distinct(slot)))],
+                pci: true,
                 ..DeviceSpec::default()
             };
             let devices = vec![device(n, 0), device(n, 1)];

@@ -1,0 +1,299 @@
+//! Guests that open and close the devices of an IOMMU group in any order, with an IOMMU that does not always answer.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::board::{TestBoard, ToyMmu};
+use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
+use crate::binding::Bound;
+use crate::device::{PciIdentity, RegionKind, ReservedRegion};
+use crate::dma::{DeviceHold, DmaError, DmaMemory, Ioas};
+use crate::driver::{DmaOwner, Driver, Match, ProbeError, QuiesceError, Quiesced};
+use crate::env::{Env, Instant};
+use crate::iommu::{DomainKind, OwnerId, Prot};
+
+const DEVICES: [&str; 2] = ["1000.lab", "2000.lab"];
+const SLOTS: u64 = 3;
+
+/// Gives its device away.
+struct Giver;
+
+impl Driver for Giver {
+    const NAME: &'static str = "giver";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,lab")];
+    const DMA: DmaOwner = DmaOwner::PassThrough;
+    type Data<'b> = Bound<'b>;
+
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Bound<'b>, ProbeError> {
+        Ok(dev)
+    }
+
+    fn quiesce(_: &Bound<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Bind(usize),
+    Unbind(usize),
+    Open(usize, usize),
+    Close(usize),
+    /// Its driver forgets that it has the device open.
+    Forget(usize),
+    Map(usize, u64),
+    Unmap(usize, u64),
+    Hang(bool),
+    AttachFails(bool),
+    Wait,
+}
+
+/// A device that a guest has open.
+struct Open {
+    guest: usize,
+    hold: DeviceHold,
+    maps: BTreeMap<u64, Arc<DmaMemory>>,
+}
+
+struct World {
+    board: TestBoard,
+    guests: [OwnerId; 2],
+    /// Of each binding.
+    spaces: [Option<Ioas>; 2],
+    open: [Option<Open>; 2],
+    /// Guest of whom a driver has forgotten that it has a device open: it has the group until its last binding ends.
+    forgotten: Option<usize>,
+    /// The IOMMU has refused to attach streams: the group stays that guest's whose maps it could not block.
+    was_refused: bool,
+    /// Guest who has had each page last.
+    owners: BTreeMap<u64, usize>,
+}
+
+impl World {
+    /// Devices with these reserved ranges.
+    fn new(reserved: &[ReservedRegion]) -> Self {
+        let board = TestBoard::translated(DomainKind::Strict);
+        let desc = board.machine.device(DEVICES[0]).unwrap().desc().clone();
+        board.machine.remove_device(DEVICES[0]);
+        board.machine.set_autoprobe(false);
+        board.machine.register(Giver);
+        for (d, name) in DEVICES.into_iter().enumerate() {
+            let mut desc = desc.clone();
+            desc.name = name.into();
+            desc.node = None;
+            desc.dma.reserved = reserved.to_vec();
+            desc.suppliers[0].args = [d as u32 + 1].into();
+            // Both behind one bridge.
+            let (bars, bridges) = (Vec::new(), ["0000:00:01.0".into()].into());
+            desc.pci =
+                Some(PciIdentity { vendor: 1, device: 2, subsystem: None, class: 0, revision: 0, bars, bridges });
+            board.machine.add_device(desc).unwrap().set_driver_override(Some(Giver::NAME));
+        }
+        let guests = ["guest-a", "guest-b"].map(OwnerId::new);
+        Self {
+            board,
+            guests,
+            spaces: [None, None],
+            open: [None, None],
+            forgotten: None,
+            was_refused: false,
+            owners: BTreeMap::new(),
+        }
+    }
+
+    fn mmu(&self) -> &ToyMmu {
+        &self.board.mmu
+    }
+
+    fn is_bound(&self, d: usize) -> bool {
+        self.board.machine.device(DEVICES[d]).is_some_and(|device| device.driver().is_some())
+    }
+
+    /// Opens device `d` for a guest, as its driver does.
+    fn open(&mut self, d: usize, guest: usize) {
+        let Some(client) = self.board.machine.client::<Giver>(DEVICES[d]) else { return };
+        let owner = &self.guests[guest];
+        let held = client.call(|dev| dev.pass_through().map(|owned| owned.hold_group(owner))).ok().flatten();
+        if let Some(Ok(hold)) = held {
+            if let Some(space) = &self.spaces[d] {
+                space.resume();
+            }
+            self.open[d] = Some(Open { guest, hold, maps: BTreeMap::new() });
+        }
+    }
+
+    /// Closes device `d`, as its driver does.
+    fn close(&mut self, d: usize) {
+        if let Some(Open { hold, maps, .. }) = self.open[d].take() {
+            if let Some(space) = &self.spaces[d] {
+                space.clear();
+            }
+            drop(hold);
+            drop(maps);
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        let machine = self.board.machine.clone();
+        match step {
+            Step::Bind(d) if !self.is_bound(d) && machine.bind(DEVICES[d], Giver::NAME).is_ok() => {
+                let client = machine.client::<Giver>(DEVICES[d]).unwrap();
+                self.spaces[d] =
+                    client.call(|dev| dev.pass_through().and_then(|owned| owned.io_address_space())).unwrap();
+            }
+            Step::Unbind(d) if self.is_bound(d) => {
+                if let Some(space) = self.spaces[d].take() {
+                    space.close();
+                }
+                let kept = self.open[d].take();
+                machine.unbind(DEVICES[d], Giver::NAME).unwrap();
+                // Dropped by a guest that has noticed late.
+                drop(kept);
+                if !(0..DEVICES.len()).any(|d| self.is_bound(d)) {
+                    self.forgotten = None;
+                    self.mmu().state.lock().unwrap().new_domain();
+                }
+            }
+            Step::Open(d, guest) if self.open[d].is_none() => self.open(d, guest),
+            Step::Close(d) => self.close(d),
+            Step::Forget(d) => {
+                if let Some(space) = self.spaces[d].as_ref().filter(|_| self.open[d].is_some()) {
+                    space.clear();
+                }
+                if let Some(open) = self.open[d].take() {
+                    core::mem::forget(open.hold);
+                    self.forgotten = Some(open.guest);
+                }
+            }
+            Step::Map(d, slot) => {
+                let (Some(open), Some(space)) = (&mut self.open[d], &self.spaces[d]) else { return };
+                let Ok(memory) = DmaMemory::allocate(machine.memory(), PAGE_SIZE) else { return };
+                self.owners.insert(memory.phys().0, open.guest);
+                let at = DeviceAddr(0x10_0000 + slot * PAGE_SIZE);
+                if space.map(at, &memory, 0, PAGE_SIZE, Prot::READ | Prot::WRITE).is_ok() {
+                    open.maps.insert(slot, memory);
+                }
+            }
+            Step::Unmap(d, slot) => {
+                let (Some(open), Some(space)) = (&mut self.open[d], &self.spaces[d]) else { return };
+                let _ = space.unmap(DeviceAddr(0x10_0000 + slot * PAGE_SIZE), PAGE_SIZE);
+                open.maps.remove(&slot);
+            }
+            Step::Hang(is) => self.mmu().state.lock().unwrap().unresponsive = is,
+            Step::AttachFails(is) => {
+                self.mmu().state.lock().unwrap().attach_fails = is;
+                self.was_refused |= is;
+            }
+            Step::Wait => self.board.env.advance(Instant(self.board.env.now().0 + 20_000_000)),
+            _ => {}
+        }
+    }
+
+    /// Pages that stream `stream` reaches.
+    fn reached(&self, stream: u32) -> Vec<u64> {
+        let state = self.mmu().state.lock().unwrap();
+        if matches!(state.attached.get(&stream), None | Some(DomainKind::Blocked)) {
+            return Vec::new();
+        }
+        let slots = (0..SLOTS).map(|slot| DeviceAddr(0x10_0000 + slot * PAGE_SIZE));
+        slots.filter_map(|at| state.dma_reachable(at)).map(|phys| phys.0).collect()
+    }
+
+    /// P7: a device reaches what the guest has mapped who has devices of its group, and nothing of another one's.
+    fn check(&self) -> Result<(), String> {
+        let open = self.open.iter().flatten().map(|open| open.guest);
+        let guest = open.chain(self.forgotten).next();
+        for (d, name) in DEVICES.into_iter().enumerate() {
+            let others = |page: &u64| guest.is_some() && self.owners.get(page).is_some_and(|of| Some(*of) != guest);
+            if let Some(page) = self.reached(d as u32 + 1).into_iter().find(others) {
+                return Err(format!("{name} reaches {page:#x} of another guest than {guest:?}"));
+            }
+            if guest.is_none()
+                && !self.was_refused
+                && let Some(page) = self.reached(d as u32 + 1).first()
+            {
+                return Err(format!("{name} reaches {page:#x}, and nobody has its group"));
+            }
+            let claims = self.board.machine.claims();
+            let claim = claims.iter().find(|claim| claim.holder.contains(name));
+            if let Some(claim) = claim.filter(|_| !self.is_bound(d)) {
+                return Err(format!("{name} is not bound, and {} claims {}", claim.holder, claim.subject));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let device = || 0..DEVICES.len();
+    prop_oneof![
+        2 => device().prop_map(Step::Bind),
+        1 => device().prop_map(Step::Unbind),
+        3 => (device(), 0..2_usize).prop_map(|(d, guest)| Step::Open(d, guest)),
+        2 => device().prop_map(Step::Close),
+        1 => device().prop_map(Step::Forget),
+        4 => (device(), 0..SLOTS).prop_map(|(d, slot)| Step::Map(d, slot)),
+        1 => (device(), 0..SLOTS).prop_map(|(d, slot)| Step::Unmap(d, slot)),
+        2 => any::<bool>().prop_map(Step::Hang),
+        1 => any::<bool>().prop_map(Step::AttachFails),
+        1 => Just(Step::Wait),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 2 } else { 1024 }, failure_persistence: None, ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn no_guest_reaches_what_another_one_has_mapped(steps in prop::collection::vec(step(), 1..40)) {
+        let mut world = World::new(&[]);
+        for (n, step) in steps.iter().enumerate() {
+            world.take(*step);
+            let checked = world.check();
+            prop_assert!(checked.is_ok(), "{} after {:?}", checked.unwrap_err(), &steps[..=n]);
+        }
+        world.take(Step::Hang(false));
+        world.take(Step::AttachFails(false));
+        for d in 0..DEVICES.len() {
+            world.take(Step::Unbind(d));
+        }
+        world.board.env.advance(Instant(world.board.env.now().0 + 20_000_000_000));
+        prop_assert_eq!(world.board.machine.promises().broken(), []);
+        prop_assert_eq!(world.board.machine.quarantine(), []);
+        prop_assert_eq!(world.board.machine.memory().frames().in_use(), 0, "P4");
+    }
+}
+
+/// P14: as for the device of a driver.
+#[test]
+fn a_doorbell_that_could_not_be_mapped_for_a_guest_is_claimed_only_while_the_device_may_reach_it() {
+    let window = (DeviceAddr(0x800_0000), DeviceAddr(0x800_ffff));
+    let window = ReservedRegion { first: window.0, last: window.1, kind: RegionKind::SoftwareMsi };
+    for unconfirmed in [false, true] {
+        let mut world = World::new(&[window]);
+        world.take(Step::Bind(0));
+        let (machine, mmu) = (world.board.machine.clone(), Arc::clone(&world.board.mmu));
+        let claims = machine.resource_usage().claims;
+        let fail = |is: bool| {
+            let mut state = mmu.state.lock().unwrap();
+            let hangs = is && unconfirmed;
+            (state.maps_left, state.partial_maps, state.unresponsive) = (is.then_some(0), hangs, hangs);
+        };
+        fail(true);
+        let client = machine.client::<Giver>(DEVICES[0]).unwrap();
+        let mapped = client.call(|dev| dev.dma().map_doorbell(PhysAddr(0xfee0_1040), false).map(drop)).unwrap();
+        assert_eq!(mapped.is_err_and(|e| e == DmaError::Unconfirmed), unconfirmed);
+        assert_eq!(machine.resource_usage().claims, claims + usize::from(unconfirmed), "unconfirmed: {unconfirmed}");
+        fail(false);
+        world.board.env.advance(Instant(world.board.env.now().0 + 20_000_000_000));
+        assert_eq!(machine.resource_usage().claims, claims, "P4: unconfirmed: {unconfirmed}");
+        world.take(Step::Unbind(0));
+        assert_eq!(machine.promises().broken(), []);
+    }
+}
