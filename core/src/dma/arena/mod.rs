@@ -3,6 +3,7 @@
 mod again;
 mod element;
 mod part;
+mod place;
 mod shared;
 mod slots;
 mod unmap;
@@ -18,8 +19,9 @@ use core::ops::Range;
 use self::element::{Element, How};
 use self::part::Part;
 pub use self::part::SgElement;
+use self::place::{part_span, place};
 use self::shared::ArenaEntry;
-pub(in crate::dma) use self::shared::{Shared, Span};
+pub(in crate::dma) use self::shared::Shared;
 #[cfg(not(all(test, loom)))]
 use self::slots::Slots;
 #[cfg(all(test, loom))]
@@ -28,12 +30,11 @@ use self::waiting::Waiting;
 use self::whole::Ranges;
 use super::backend::Backend;
 use super::check::Op;
-use super::mapping::page_span;
-use super::pin::{PagePin, PagePins};
+use super::pin::PagePin;
 use super::streaming::place_buffer;
 use super::sync::SyncFor;
-use super::{Attrs, Direction, Dma, DmaBuffer, DmaContext, DmaError, Kind, Refused, Segments, bounce};
-use crate::addr::{DeviceAddr, PAGE_SHIFT, PhysAddr};
+use super::{Attrs, Direction, Dma, DmaBuffer, DmaContext, DmaError, Kind, Refused, Segments};
+use crate::addr::{DeviceAddr, PAGE_SHIFT};
 use crate::binding::{Bound, EntryId};
 use crate::instrument::FaultPoint;
 use crate::iommu::{DomainKind, Lease, MapListError};
@@ -460,62 +461,6 @@ impl Arena<'_> {
         match &mut self.slots {
             Some(slots) if !self.shared.is_revoked() => Ok((slots, &self.shared)),
             _ => Err(DmaError::Unbinding),
-        }
-    }
-}
-
-/// Whole pages that hold a part that was checked: the first page, bytes, and the offset of the part in them.
-fn part_span(part: &impl Part) -> (PhysAddr, u64, u64) {
-    page_span(part.buffer().phys(), &part.range().unwrap_or(0..0))
-}
-
-/// Slot and device address of a buffer, and its bounce slot if there is one.
-type Placed<'s> = ((u32, &'s Span), DeviceAddr, Option<Box<bounce::Slot>>);
-
-/// Gives `range` of `buffer` a slot and a device address.
-#[inline]
-fn place<'s>(
-    slots: &mut Slots,
-    shared: &'s Shared,
-    buffer: &DmaBuffer,
-    range: &Range<u64>,
-    how: How,
-) -> Result<Placed<'s>, DmaError> {
-    let context = &*shared.context;
-    context.check_buffer(buffer, range)?;
-    let Backend::Translated(domain) = &context.backend else {
-        return place_directly(slots, shared, buffer, range, how);
-    };
-    let (phys, bytes, offset) = page_span(buffer.phys(), range);
-    let (device, prot) = ((&context.device, how.kind.name()), context.prot(how.direction));
-    let map = |at, lease: Option<&mut Lease>| match lease {
-        Some(lease) => domain.map_leased(&context.machine, device, at, lease, (phys, prot)),
-        None => domain.map_run(&context.machine, device, at, phys, prot),
-    };
-    let pins = &mut || PagePins::from_iter([PagePin::new(buffer.memory(), &context.pin_owner)]);
-    match slots.place(shared, domain, bytes >> PAGE_SHIFT, map, pins) {
-        Ok((index, span)) => Ok(((index, span), span.mapped().iova + offset, None)),
-        Err(MapListError::NotMapped(e)) => Err(e),
-        Err(MapListError::Unconfirmed) => Err(DmaError::Unconfirmed),
-    }
-}
-
-fn place_directly<'s>(
-    slots: &mut Slots,
-    shared: &'s Shared,
-    buffer: &DmaBuffer,
-    range: &Range<u64>,
-    how: How,
-) -> Result<Placed<'s>, DmaError> {
-    let (index, span) = slots.take(shared, 0).ok_or_else(|| slots.full())?;
-    match place_buffer(&shared.context, how.kind, buffer, range, how.direction) {
-        Ok(placed) => {
-            span.begin(slots.number(), crate::iommu::Range { iova: placed.addr, len: 0 });
-            Ok(((index, span), placed.addr, placed.bounce.map(Box::new)))
-        }
-        Err(e) => {
-            slots.put(shared, index);
-            Err(e)
         }
     }
 }
