@@ -188,6 +188,28 @@ fn a_message_that_comes_before_its_callback_is_not_lost() {
 }
 
 #[test]
+fn an_interrupt_that_nobody_was_told_of_ends_with_the_kind_that_it_was_signalled_by() {
+    for kind in [VectorKind::Msi, VectorKind::Line] {
+        let (rig, _) = given();
+        let session = open(&rig);
+        session.signal_by(VectorKind::Msi, 1).unwrap();
+        session.set_masked(0, false).unwrap();
+        // Without a callback.
+        raise(&rig, &session, 1);
+        session.write(0, ACK, Width::W32, u64::MAX >> 32).unwrap();
+        session.signal_by(kind, 1).unwrap();
+        let counted = count(&session);
+        session.set_masked(0, false).unwrap();
+        await_count(&rig, &counted, 0);
+        raise(&rig, &session, 1);
+        await_count(&rig, &counted, 1);
+        session.write(0, ACK, Width::W32, u64::MAX >> 32).unwrap();
+        drop(session);
+        take(&rig);
+    }
+}
+
+#[test]
 fn what_a_user_cannot_have_changes_nothing_and_is_named() {
     let (rig, mmu) = given();
     let session = open(&rig);

@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bindery::binding::{Bound, ResourceError};
 use bindery::device::DeviceDesc;
 use bindery::driver::{Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
-use bindery::env::{Env, IrqLine, VectorRequest, Width};
+use bindery::env::{Env, EnvError, IrqLine, Vector, VectorRequest, Width};
 use bindery::instrument::FaultPoint;
 use bindery::iommu::Grouping;
 use bindery::pci::{ConfigSpace, Ecam, FunctionId};
 use bindery::vectors::{VectorError, VectorKind};
 use bindery_drivers::edu::{Edu, EduError};
+use bindery_sim::interpose::Interpose;
 use bindery_sim::mmu::Mmu;
 use bindery_sim::virt::{self, Virt};
 use common::Rig;
@@ -280,4 +281,35 @@ fn messages_that_come_in_a_row_begin_at_a_multiple_of_their_number() {
     rig.board.free_vectors(&desc, &all.split_off(1));
     rig.board.free_vectors(&desc, &one);
     assert!(ask(32, true).unwrap().len() < 64);
+}
+
+/// A target that gives one message more than it is asked for.
+struct Generous(Arc<dyn Env>);
+
+impl Interpose for Generous {
+    fn inner(&self) -> &dyn Env {
+        &*self.0
+    }
+
+    fn alloc_vectors(&self, request: &VectorRequest<'_>) -> Result<Vec<Vector>, EnvError> {
+        self.inner().alloc_vectors(&VectorRequest { count: request.count + 1, consecutive: false, ..*request })
+    }
+}
+
+#[test]
+fn messages_that_the_driver_cannot_use_go_back_to_the_target() {
+    let (rig, _) = common::virt::translated_on(
+        Virt::new(),
+        |board| Arc::new(Generous(board)).env(),
+        |machine| {
+            machine.register(Edu::default());
+        },
+    );
+    for _ in 0..3 {
+        assert_eq!((rig.driver(EDU), messages_are_on(&rig), next_message(&rig)), (Some("edu"), false, FIRST));
+        transfer(&rig).unwrap();
+        rig.machine.unbind(EDU, "edu").unwrap();
+        rig.machine.bind(EDU, "edu").unwrap();
+    }
+    rig.assert_well();
 }

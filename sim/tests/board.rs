@@ -176,6 +176,25 @@ fn power_domains_switch_on_valid_requests_only() {
 }
 
 #[test]
+fn a_power_request_while_another_one_runs_is_an_error_whichever_domains_they_are_for() {
+    const TOP: [(u32, u64); 5] = [(9, 0x340), (24, 0x180), (14, 0x380), (17, 0x100), (13, 0x240)];
+    for (first, second) in TOP.iter().flat_map(|first| TOP.iter().map(move |second| (first, second))) {
+        let b = bench();
+        let sysc = b.board.map_io(salvator::SYSC_BASE, 0x400).unwrap();
+        w(&sysc, 0x0c, 1 << first.0 | 1 << second.0);
+        w(&sysc, first.1 + 0xc, 1);
+        w(&sysc, second.1 + 0xc, 1);
+        assert!(b.errors().contains("while another one runs"), "{first:?}, {second:?}");
+        b.sleep_us(30);
+        assert_eq!(b.board.powered(first.0), Some(true));
+        w(&sysc, second.1 + 0xc, 1);
+        b.sleep_us(30);
+        assert_eq!(b.board.powered(second.0), Some(true));
+        b.board.assert_clean();
+    }
+}
+
+#[test]
 fn module_clocks_start_some_time_after_they_are_enabled() {
     let b = bench();
     assert!(!b.board.module_runs(815));
