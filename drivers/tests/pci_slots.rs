@@ -20,10 +20,19 @@ const BRIDGE: &str = "0000:01:00.0";
 const EDU: &str = "0000:02:01.0";
 
 fn rig() -> Rig {
-    let rig = common::virt::rig(Virt::new().second_edu());
+    on(Virt::new().second_edu())
+}
+
+fn on(virt: Virt) -> Rig {
+    let rig = unchecked(virt);
+    assert_eq!((check(&rig), rig.driver(EDU)), (0, Some("edu")));
+    rig
+}
+
+fn unchecked(virt: Virt) -> Rig {
+    let rig = common::virt::rig(virt);
     rig.machine.register(Edu::default());
     rig.machine.settle();
-    assert_eq!((check(&rig), rig.driver(EDU)), (0, Some("edu")));
     rig
 }
 
@@ -169,5 +178,40 @@ fn five_hundred_exchanges_leave_what_the_first_one_left() {
         assert_eq!(strip(cycle()), first);
     }
     assert_works(&rig);
+    rig.assert_well();
+}
+
+#[test]
+fn interrupts_of_ports_that_went_with_their_switch_are_given_back() {
+    const INNER: &str = "0000:02:00.0";
+    let rig = unchecked(Virt::new().inner_port());
+    let interrupts = || {
+        let held = rig.machine.resources(&rig.machine.device(HOST).unwrap());
+        held.into_iter().filter(|resource| resource.1 == "irq").count()
+    };
+    assert_eq!(interrupts(), 1);
+    for round in 0..5 {
+        rig.board.unplug(virt::BRIDGE).unwrap();
+        assert_eq!((check(&rig), rig.machine.device(BRIDGE).is_none(), interrupts()), (1, true, 0), "round {round}");
+        rig.board.plug(virt::BRIDGE).unwrap();
+        assert_eq!((check(&rig), rig.driver(INNER), interrupts()), (1, Some("edu"), 1), "round {round}");
+        common::virt::transfers(&rig, INNER);
+    }
+    rig.assert_well();
+}
+
+#[test]
+fn a_soldered_device_whose_link_went_down_is_back_with_it_however_late() {
+    let rig = on(Virt::new().soldered());
+    for looks in 0..4 {
+        rig.board.unplug(virt::BRIDGE).unwrap();
+        assert_eq!((check(&rig), is_there(&rig)), (1, (false, false)));
+        for _ in 0..looks {
+            assert_eq!((check(&rig), is_there(&rig)), (0, (false, false)));
+        }
+        rig.board.plug(virt::BRIDGE).unwrap();
+        assert_eq!((check(&rig), is_there(&rig)), (1, (true, true)), "after {looks} looks");
+        assert_works(&rig);
+    }
     rig.assert_well();
 }

@@ -78,6 +78,8 @@ pub struct Virt {
     reporting: bool,
     containment: bool,
     second_port: bool,
+    inner_port: bool,
+    soldered: bool,
     dma_mask: Option<u64>,
     mmu: Option<Arc<Mmu>>,
 }
@@ -100,6 +102,8 @@ impl Virt {
             reporting: false,
             containment: false,
             second_port: false,
+            inner_port: false,
+            soldered: false,
             dma_mask: None,
             mmu: None,
         }
@@ -147,6 +151,18 @@ impl Virt {
         self
     }
 
+    /// Makes the bridge a port of a switch, with a slot of its own and an interrupt (INTA). The `edu` behind it is device 0 there.
+    pub fn inner_port(mut self) -> Self {
+        self.inner_port = true;
+        self
+    }
+
+    /// Gives root ports no slot: what is behind them is soldered, and its link may go down all the same.
+    pub fn soldered(mut self) -> Self {
+        self.soldered = true;
+        self
+    }
+
     /// Sets the bits of an address that the devices drive; 28 without this.
     pub fn dma_mask(mut self, mask: u64) -> Self {
         self.dma_mask = Some(mask);
@@ -169,13 +185,19 @@ impl Virt {
     pub fn build(self) -> Arc<Board> {
         let host = FunctionConfig::device((0x1b36, 0x0008), 0x06_0000, 0);
         let root_port = || {
-            let port = FunctionConfig::bridge((0x1b36, 0x000c)).with_express(0x54, 4).with_slot(0x54);
+            let port = FunctionConfig::bridge((0x1b36, 0x000c)).with_express(0x54, 4);
+            let port = if self.soldered { port.with_soldered(0x54) } else { port.with_slot(0x54) };
             if !self.reporting {
                 return port;
             }
             port.with_pin().with_errors(0x54).with_root_errors(self.containment)
         };
-        let bridge = FunctionConfig::bridge((0x1b36, 0x000e)).with_express(0x40, 7);
+        let bridge = FunctionConfig::bridge((0x1b36, 0x000e));
+        let bridge = if self.inner_port {
+            bridge.with_express(0x40, 6).with_slot(0x40).with_pin()
+        } else {
+            bridge.with_express(0x40, 7)
+        };
         let bridge = if self.reporting { bridge.with_errors(0x40) } else { bridge };
         let place = |name, parent, device, config| Function {
             name,
@@ -196,7 +218,8 @@ impl Virt {
             place("host-bridge", None, 0, host),
             place(ROOT_PORT, None, 1, root_port()),
             place(BRIDGE, Some(1), 0, bridge),
-            place(EDU, Some(2), 1, edu()),
+            // A port of a switch has one device.
+            place(EDU, Some(2), u8::from(!self.inner_port), edu()),
         ];
         if self.second {
             functions.push(place(SECOND_EDU, None, 2, edu()));
@@ -226,7 +249,8 @@ impl Virt {
             attached.push(Attached::new(wiring, edu));
         }
         for at in 0..functions.len() {
-            if self.reporting && [ROOT_PORT, SECOND_PORT].contains(&functions[at].name) {
+            let name = functions[at].name;
+            if self.reporting && [ROOT_PORT, SECOND_PORT].contains(&name) || self.inner_port && name == BRIDGE {
                 functions[at].line = Some(Function::line(&functions, at, PCI_LINES));
             }
         }

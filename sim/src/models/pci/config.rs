@@ -219,6 +219,16 @@ impl Config {
         self
     }
 
+    /// With a link that tells whether it is up, to a device without a slot. `at` is where the capability of the port is.
+    pub(crate) fn with_soldered(self, at: u8) -> Self {
+        let mut port = self.with_slot(at);
+        let at = usize::from(at);
+        let flags = port.word(at + 2) & !SLOT_IMPLEMENTED;
+        port.set(at + 2, &flags.to_le_bytes());
+        port.set(at + SLOT_CAPABILITIES, &[0; 4]);
+        port
+    }
+
     /// With advanced error reporting, for a function with the capability of PCI Express at `express`.
     pub(crate) fn with_errors(mut self, express: u8) -> Self {
         let express = usize::from(express);
