@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 
 use bindery::addr::DeviceAddr;
 use bindery::dma::DmaMemory;
-use bindery::env::{Env, Width};
+use bindery::env::{Env, IrqControl, IrqLine, IrqSink, Trigger, Width};
 use bindery::event::EventKind;
 use bindery::instrument::FaultPoint;
 use bindery::iommu::Prot;
 use bindery::machine::BindError;
+use bindery::sync::Waiter;
 use bindery_drivers::edu::Edu;
 use bindery_drivers::vfio::{Session, Vfio, VfioError, VfioPci};
+use bindery_sim::guest::{GuestEnv, Layout};
 use bindery_sim::mmu::Mmu;
 use bindery_sim::virt::{self, Virt};
 use common::Rig;
@@ -212,4 +214,47 @@ fn what_cannot_be_reset_or_is_for_the_other_driver_is_not_given_away() {
     rig.machine.device(ALONE).unwrap().set_driver_override(Some("vfio-pci"));
     let refused: BindError = rig.machine.bind(ALONE, "vfio-pci").unwrap_err();
     assert!(refused.to_string().contains("no reset of its own"), "{refused}");
+}
+
+/// A guest's core, which counts interrupts.
+#[derive(Default)]
+struct Counting(AtomicUsize);
+
+impl IrqSink for Counting {
+    fn interrupt(&self, _: IrqLine) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn an_interrupt_that_a_guest_has_not_taken_ends_with_the_driver_that_wanted_it() {
+    let (rig, _) = rig(Virt::new());
+    give(&rig);
+    let layout = Layout::of(rig.machine.device(EDU).unwrap().desc());
+    let (line, (base, len)) = (layout.lines[0], layout.regions[0]);
+    let env = GuestEnv::new(&rig.machine, open(&rig), layout, 64 << 10).unwrap();
+    let counting = Arc::new(Counting::default());
+    env.connect(Arc::downgrade(&counting) as _);
+    let registers = env.map_io(base, len).unwrap();
+    let write = |offset, value| registers.write(offset, Width::W32, value).unwrap();
+    let raise = || {
+        write(0x60, 1);
+        rig.board.run_pending();
+        write(0x64, 1);
+    };
+    let waits = || {
+        let waiter = Waiter::of_this_thread();
+        env.wait(&waiter.token(), rig.board.now() + Duration::from_millis(1));
+        counting.0.swap(0, Ordering::SeqCst)
+    };
+    for _ in 0..3 {
+        env.irq(line, IrqControl::Enable(Trigger::LevelHigh)).unwrap();
+        assert_eq!(waits(), 0, "nothing of the driver before");
+        raise();
+        assert_eq!(waits(), 1);
+        // Not taken any more.
+        raise();
+        env.irq(line, IrqControl::Disable).unwrap();
+    }
+    rig.assert_well();
 }
