@@ -247,11 +247,11 @@ fn try_all(
 ) -> Outcome {
     // Not all through the first stage and then all through the next: an interruption would lose the survivors.
     for part in mutants.chunks(PART) {
-        let mut areas: BTreeMap<(&str, &str), Vec<Mutant>> = BTreeMap::new();
+        let mut subjects: BTreeMap<(&str, &str), Vec<Mutant>> = BTreeMap::new();
         for mutant in part {
-            areas.entry((&mutant.package, mutant.area())).or_default().push(mutant.clone());
+            subjects.entry((&mutant.package, mutant.subject())).or_default().push(mutant.clone());
         }
-        for mut list in areas.into_values() {
+        for mut list in subjects.into_values() {
             let all: &[Stage] = list.first().map_or(&[], stages);
             let all = &all[..depth.min(all.len())];
             for (at, stage) in all.iter().enumerate() {

@@ -10,7 +10,7 @@ pub(super) struct Stage {
     pub(super) packages: &'static [&'static str],
     /// Words for `cargo test`.
     pub(super) cargo: &'static [&'static str],
-    /// Names of tests that are left out, because they take long, each with the area whose mutants it is for all the same.
+    /// Names of tests that are left out, because they take long, each with the [subject](Mutant::subject) whose mutants meet it all the same.
     pub(super) skip: &'static [(&'static str, &'static str)],
     /// Seconds that the tests may take.
     pub(super) limit: u64,
@@ -76,5 +76,36 @@ pub(super) fn stages(mutant: &Mutant) -> &'static [Stage] {
         "bindery" => &[UNIT, SYSTEM],
         "bindery-drivers" => &[OWN, SYSTEM],
         _ => &[OWN],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use super::super::mutant::tests::mutant;
+    use super::*;
+
+    /// Subjects of the files in `folder`, which is `name` in the tree.
+    fn subjects(folder: &Path, name: &str, all: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let name = format!("{name}/{}", entry.file_name().display());
+            if entry.file_type().unwrap().is_dir() {
+                subjects(&entry.path(), &name, all);
+            } else {
+                all.insert(mutant(&name, 1).subject().to_owned());
+            }
+        }
+    }
+
+    #[test]
+    fn a_test_that_is_left_out_for_others_meets_the_mutants_that_it_is_for() {
+        let mut all = BTreeSet::new();
+        subjects(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/src"), "core/src", &mut all);
+        for (subject, name) in UNIT.skip {
+            assert!(all.contains(*subject), "{name}: nothing is of {subject}");
+        }
     }
 }

@@ -61,7 +61,7 @@ impl Tool {
         list(&self.program, self.scratch.tree(), diff)
     }
 
-    /// Tries `mutants`, which are of one area, with the tests of `stage`. Returns those whose fate is known now.
+    /// Tries `mutants`, which are of one subject, with the tests of `stage`. Returns those whose fate is known now.
     pub(super) fn run(&mut self, stage: &Stage, mutants: &[Mutant]) -> Result<Vec<(Mutant, Fate)>, Trouble> {
         let Some(first) = mutants.first() else { return Ok(Vec::new()) };
         let out = self.scratch.build().with_file_name("mutants");
@@ -90,7 +90,7 @@ impl Tool {
             command.arg(format!("--cargo-arg={word}"));
         }
         command.args(["--", "--"]);
-        for (_, name) in stage.skip.iter().filter(|(area, _)| *area != first.area()) {
+        for (_, name) in stage.skip.iter().filter(|(subject, _)| *subject != first.subject()) {
             command.args(["--skip", name]);
         }
         command

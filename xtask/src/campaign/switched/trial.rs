@@ -86,9 +86,9 @@ impl Suite {
     ) -> Result<(), Trouble> {
         let lock = Mutex::new(());
         at_once(at_a_time, mutants, |_, n| {
-            let area = switches.mutants[n].area();
-            let fate =
-                self.fate(n, |name| stage.skip.iter().all(|(whose, begin)| *whose == area || !name.contains(begin)))?;
+            let subject = switches.mutants[n].subject();
+            let fate = self
+                .fate(n, |name| stage.skip.iter().all(|(whose, begin)| *whose == subject || !name.contains(begin)))?;
             let _one = lock.lock();
             each(n, fate)
         })
