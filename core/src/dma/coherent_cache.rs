@@ -2,7 +2,7 @@
 //!
 //! A page waits mapped, for the same binding alone, so an allocation and its release neither walk a page table nor wait for the IOMMU. It is
 //! cleared before it is given out (P12), is unmapped and flushed before it is freed (P2), and goes back with the binding, when more than
-//! [`MOST`] wait, and when any binding gets no memory (docs/decisions/0016).
+//! [`MOST`] wait, when any binding gets no memory, and when one of its domain gets no device addresses (docs/decisions/0016).
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -17,7 +17,7 @@ use super::{Attrs, Coherent, DmaContext, DmaMemory, Kind};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::binding::{Bound, Entry, ResourceKind, UnwindCtx};
 use crate::event::Outcome;
-use crate::iommu::{DomainKind, Range};
+use crate::iommu::{Domain, DomainKind, Range};
 use crate::lifecycle::Quiesced;
 use crate::sync::atomic::{Ordering, fence};
 use crate::sync::{Mutex, SpinLock};
@@ -218,7 +218,7 @@ impl DmaContext {
         let _ = dev.state.push(0, CacheEntry(Arc::clone(self)));
     }
 
-    /// Unmaps and frees the pages that wait, because somebody needs memory.
+    /// Unmaps and frees the pages that wait, because somebody needs memory or device addresses.
     pub(super) fn empty_cache(&self) {
         self.coherent_cache.empty(self, false);
         if let Backend::Translated(domain) = &self.backend {
@@ -254,9 +254,25 @@ impl System {
     /// Frees the coherent pages that wait in all bindings. False when there were none.
     #[cold]
     pub(super) fn empty_coherent_caches(&self) -> bool {
+        self.empty_caches(|_| true)
+    }
+
+    /// Unmaps the coherent pages that wait in the bindings that use `domain`, if some have addresses up to `limit`. False when none had.
+    #[cold]
+    pub(crate) fn empty_coherent_caches_of(&self, domain: &Domain, limit: DeviceAddr) -> bool {
+        self.empty_caches(|page| {
+            let Backend::Translated(own) = &page.mapping.context.backend else { return false };
+            // Others would wait in vain for the next allocation of their drivers.
+            core::ptr::eq(&**own, domain) && page.mapping.span.0 <= limit
+        })
+    }
+
+    /// Empties the caches that have a page of `which`.
+    fn empty_caches(&self, which: impl Fn(&Released) -> bool) -> bool {
         let mut any = false;
         for context in self.dma_state().caches().iter().filter_map(Weak::upgrade) {
-            if !context.coherent_cache.state.lock().pages.is_empty() {
+            let found = context.coherent_cache.state.lock().pages.iter().any(&which);
+            if found {
                 context.empty_cache();
                 any = true;
             }

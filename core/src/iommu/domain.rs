@@ -243,17 +243,19 @@ impl Domain {
         Ok(iova)
     }
 
-    /// Allocates device addresses for `count` pages, after a flush of what is queued if there are none.
+    /// Allocates device addresses for `count` pages. If there are none, what is queued is flushed first, and then the coherent pages are
+    /// unmapped that wait for their drivers.
     pub(crate) fn alloc_iova(
         self: &Arc<Self>,
         machine: &System,
         count: u64,
         limits: AddressingLimits<'_>,
     ) -> Result<DeviceAddr, DmaError> {
-        let iova = match self.iova.alloc_limited(count, limits) {
-            Err(_) if self.confirm_all_queued(machine) => self.iova.alloc_limited(count, limits),
-            first => first,
-        };
+        let alloc = || self.iova.alloc_limited(count, limits);
+        let after = |freed: bool, none| if freed { alloc() } else { Err(none) };
+        let iova = alloc()
+            .or_else(|none| after(self.confirm_all_queued(machine), none))
+            .or_else(|none| after(machine.empty_coherent_caches_of(self, limits.limit), none));
         iova.map_err(DmaError::Iova)
     }
 

@@ -3,6 +3,8 @@
 use alloc::vec::Vec;
 use core::ops::{Deref, DerefMut};
 
+use smallvec::SmallVec;
+
 use super::unmap::retry_later;
 use super::{Domain, Gather};
 use crate::addr::DeviceAddr;
@@ -47,8 +49,11 @@ pub(super) struct Entry {
     pub(super) ranges: Vec<Range>,
     /// Pins of their memory in quarantine.
     pub(super) held: Option<QuarantineId>,
-    /// Flush that has taken what was gathered when it began: no other one covers these ranges while it is under way.
+    /// Flush that has taken what was gathered when it began: no other one covers these ranges while it is under way, but those that
+    /// have [joined](Unconfirmed::begin_joined) it.
     taken_by: Option<u64>,
+    /// The latest flush that covers these ranges, too, while the one that has taken them is under way.
+    joined_by: Option<u64>,
 }
 
 /// Unconfirmed unmaps of one domain. The next flush includes the gathered ranges: once it is confirmed, so are these,
@@ -59,6 +64,8 @@ pub(crate) struct Unconfirmed {
     entries: Vec<Entry>,
     next: u64,
     flushes: u64,
+    /// Flushes that are under way: number, first and last device address.
+    under_way: SmallVec<[(u64, DeviceAddr, DeviceAddr); 2]>,
 }
 
 /// Flush that has [begun](Unconfirmed::begin).
@@ -148,7 +155,7 @@ impl Unconfirmed {
         self.next += 1;
         let mut ranges = ranges.to_vec();
         ranges.sort_unstable();
-        self.entries.push(Entry { number, state, ranges, held, taken_by: None });
+        self.entries.push(Entry { number, state, ranges, held, taken_by: None, joined_by: None });
         number
     }
 
@@ -196,12 +203,29 @@ impl Unconfirmed {
         for entry in self.entries.iter_mut().filter(|e| e.state != State::Unmapping) {
             entry.taken_by.get_or_insert(flush);
         }
-        (core::mem::take(&mut self.gather), FlushMark(flush))
+        let gather = core::mem::take(&mut self.gather);
+        self.under_way.extend(gather.range().map(|(first, last)| (flush, first, last)));
+        (gather, FlushMark(flush))
+    }
+
+    /// As [`begin`](Self::begin), of a flush that includes what those have taken that are under way, so that it confirms all there is
+    /// without waiting for them.
+    pub(super) fn begin_joined(&mut self) -> (Gather, FlushMark) {
+        let others: SmallVec<[_; 2]> = self.under_way.iter().map(|(_, first, last)| (*first, *last)).collect();
+        let (mut gather, mark) = self.begin();
+        for (first, last) in others {
+            gather.add(first, last.0 - first.0 + 1);
+        }
+        for entry in self.entries.iter_mut().filter(|e| e.taken_by.is_some_and(|by| by != mark.0)) {
+            entry.joined_by = Some(mark.0);
+        }
+        (gather, mark)
     }
 
     /// Ends the flush of `mark` without confirmation, and puts back `gather`: in one step, so that a flush that begins in
     /// between does not confirm entries without it.
     pub(super) fn failed(&mut self, mark: FlushMark, gather: Gather) {
+        self.under_way.retain(|(number, ..)| *number != mark.0);
         self.gather.absorb(gather);
         for entry in self.entries.iter_mut().filter(|e| e.taken_by == Some(mark.0)) {
             entry.taken_by = None;
@@ -217,9 +241,11 @@ impl Unconfirmed {
     /// the entries that are free now.
     pub(super) fn confirmed(&mut self, mark: FlushMark, off: bool) -> Vec<Entry> {
         let FlushMark(flush) = mark;
+        self.under_way.retain(|(number, ..)| *number != flush);
         // Not one that nobody has taken: another flush had it when this one began, and failed since.
         let done = |e: &mut Entry| {
-            e.taken_by == Some(flush) && (e.state == State::Unconfirmed || off && e.state == State::NotRemoved)
+            let covered = e.taken_by == Some(flush) || e.joined_by == Some(flush);
+            covered && (e.state == State::Unconfirmed || off && e.state == State::NotRemoved)
         };
         let done = self.entries.extract_if(.., done).collect();
         for entry in self.entries.iter_mut().filter(|e| e.taken_by == Some(flush)) {
@@ -250,6 +276,25 @@ mod tests {
     }
 
     #[test]
+    fn a_flush_that_joins_others_confirms_what_they_have_taken_and_not_what_came_later() {
+        let mut unconfirmed = Unconfirmed::default();
+        let mut gather = Gather::new();
+        gather.add(range(2).iova, range(2).len);
+        unconfirmed.unconfirmed(gather, &[range(2)], None);
+        let (taken, first) = unconfirmed.begin();
+        let (joined, second) = unconfirmed.begin_joined();
+        assert_eq!(joined.range(), taken.range(), "P2");
+        unconfirmed.unconfirmed(Gather::new(), &[range(5)], None);
+        assert_eq!(freed(&unconfirmed.confirmed(second, false)), [range(2)]);
+        assert_eq!(freed(&unconfirmed.confirmed(first, false)), [], "once");
+        joined.free_tables();
+        taken.free_tables();
+        let (nothing, third) = unconfirmed.begin_joined();
+        assert!(nothing.is_empty(), "no flush is under way any more");
+        assert_eq!(freed(&unconfirmed.confirmed(third, false)), [range(5)]);
+    }
+
+    #[test]
     fn a_failed_map_is_confirmed_by_a_flush_of_its_range_and_by_no_other_one() {
         let mut unconfirmed = Unconfirmed::default();
         unconfirmed.not_undone(range(2), false, 1);
@@ -272,7 +317,7 @@ mod tests {
         /// range in hand, and the last one, which nothing overtakes, frees all.
         #[test]
         fn an_entry_is_confirmed_by_a_flush_that_has_its_range(
-            steps in proptest::collection::vec((0..3_u8, proptest::prelude::any::<proptest::sample::Index>()), 1..40),
+            steps in proptest::collection::vec((0..4_u8, proptest::prelude::any::<proptest::sample::Index>()), 1..40),
         ) {
             let (mut unconfirmed, mut flights, mut added, mut left) = (Unconfirmed::default(), Vec::new(), 0, Vec::new());
             let covers = |gather: &Gather, r: Range| gather.range().is_some_and(|(a, b)| a <= r.iova && r.last() <= b);
@@ -286,6 +331,7 @@ mod tests {
                         added += 1;
                     }
                     1 if flights.len() < 4 => flights.push((unconfirmed.begin(), added)),
+                    3 if flights.len() < 4 => flights.push((unconfirmed.begin_joined(), added)),
                     _ if flights.is_empty() => {}
                     how => {
                         let ((gather, mark), begun) = flights.swap_remove(which.index(flights.len()));

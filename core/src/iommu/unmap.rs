@@ -10,7 +10,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use super::unconfirmed::Range;
+use super::unconfirmed::{FlushMark, Range, Unconfirmed};
 use super::{Domain, DomainKind, Gather, IommuError, MapError};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::description::ReservedRegion;
@@ -242,7 +242,7 @@ impl Domain {
     ) -> Result<Unreachable, (IommuError, Gather)> {
         // Usually there is nothing: what another thread adds meanwhile this flush does not confirm in any case.
         if !self.unconfirmed.is_clear() {
-            return self.flush_with_earlier(machine, gather, begun);
+            return self.flush_with_earlier(machine, gather, begun, Unconfirmed::begin);
         }
         if let Err(e) = self.direct().flush(&mut gather) {
             self.not_confirmed(machine, begun);
@@ -252,18 +252,19 @@ impl Domain {
         Ok(Unreachable::flushed(gather.confirm(), self))
     }
 
-    /// Flushes `gather` together with what earlier flushes did not confirm.
+    /// Flushes `gather` together with what earlier flushes did not confirm, as `begin` gathers it.
     #[cold]
     fn flush_with_earlier(
         self: &Arc<Self>,
         machine: &System,
         gather: Gather,
         begun: Instant,
+        begin: fn(&mut Unconfirmed) -> (Gather, FlushMark),
     ) -> Result<Unreachable, (IommuError, Gather)> {
         // Read before the flush begins: only a flush that began after the translation was disabled covers all entries.
         let off = self.retired.load(Ordering::Acquire);
         let own = gather.range();
-        let (mut all, mark) = self.unconfirmed.lock().begin();
+        let (mut all, mark) = begin(&mut self.unconfirmed.lock());
         all.absorb(gather);
         if let Err(e) = self.translation().flush(&mut all) {
             self.not_confirmed(machine, begun);
@@ -319,12 +320,15 @@ impl Domain {
         !self.unconfirmed.lock().is_empty()
     }
 
-    /// Retries the flush of unconfirmed unmaps. True when nothing is left to confirm.
+    /// Retries the flush of unconfirmed unmaps, with what other threads are retrying: whoever asks gets an answer of the hardware, as
+    /// from [`confirm_all_queued`](Self::confirm_all_queued), and does not take theirs for refused while it is on its way. True when
+    /// nothing is left to confirm.
     pub(crate) fn retry(self: &Arc<Self>, machine: &System) -> bool {
         if self.unconfirmed.lock().is_empty() {
             return true;
         }
-        match self.flush(machine, Gather::new()) {
+        let begun = machine.env().now();
+        match self.flush_with_earlier(machine, Gather::new(), begun, Unconfirmed::begin_joined) {
             Ok(_) => self.unconfirmed.lock().is_empty(),
             Err((_, gather)) => {
                 self.unconfirmed.lock().put_back(gather);

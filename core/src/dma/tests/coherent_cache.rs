@@ -10,7 +10,7 @@ use super::board::{HIGH, TestBoard, iova_pages};
 use crate::addr::{DeviceAddr, PhysAddr};
 use crate::binding::Bound;
 use crate::dma::coherent_cache::MOST;
-use crate::dma::{Attrs, Coherent, DmaError};
+use crate::dma::{Attrs, Coherent, Direction, DmaError};
 use crate::env::Caching;
 use crate::iommu::DomainKind;
 use crate::mem::access::write_bytes;
@@ -278,6 +278,33 @@ fn an_allocation_that_finds_no_memory_gets_what_waits() {
             drop(buffers);
             fill(dev)?;
             assert!(dev.dma().coherent(frames * 4096 / 2).is_ok(), "half of the pages, in one run, by coherent memory");
+            Ok(Vec::new())
+        });
+    }
+}
+
+#[test]
+fn a_map_that_finds_no_device_addresses_gets_those_of_what_waits() {
+    for kind in [DomainKind::Strict, DomainKind::Lazy] {
+        let board = TestBoard::caching(kind);
+        board.run(|dev| {
+            // 63 pages, since no device address is 0.
+            dev.dma().set_mask(18)?;
+            let ring = (0..MOST).map(|_| dev.dma().coherent(4096)).collect::<Result<Vec<_>, _>>()?;
+            ring.into_iter().for_each(Coherent::release);
+            let mut mapped = Vec::new();
+            let refused = loop {
+                assert_eq!(waiting(dev), if mapped.len() <= 63 - MOST { MOST } else { 0 });
+                match dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice) {
+                    Ok(one) => mapped.push(one),
+                    Err(refused) => break refused.error,
+                }
+            };
+            assert!(matches!(refused, DmaError::Iova(_)), "{refused:?}");
+            assert_eq!(mapped.len(), 63);
+            for one in mapped {
+                drop(one.unmap()?);
+            }
             Ok(Vec::new())
         });
     }

@@ -81,6 +81,35 @@ fn a_scope_that_ends_while_another_thread_flushes_has_the_device_off_its_pages()
 }
 
 #[test]
+fn a_retry_confirms_what_another_thread_is_retrying() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let mmu = Arc::clone(&board.mmu);
+    board.run(move |dev| {
+        let machine = dev.state.system();
+        let domain = machine.iommus().groups()[0].domain().unwrap();
+        let mapped = dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?;
+        let _ = mapped.device_addr();
+        mmu.state.lock().unwrap().unresponsive = true;
+        drop(mapped.unmap());
+        mmu.state.lock().unwrap().unresponsive = false;
+        assert_eq!(machine.quarantine_table().bytes_of(dev.name()), 4096);
+        let mut seen = None;
+        thread::scope(|threads| {
+            let (has_begun, go_on) = hold_next_flush(&mmu);
+            threads.spawn(|| domain.retry(machine));
+            has_begun.recv().unwrap();
+            let confirmed = domain.retry(machine);
+            let (stale, held) = (mmu.state.lock().unwrap().stale_pages(), machine.quarantine_table().list().len());
+            seen = Some((confirmed, stale, held, domain.iova_in_use()));
+            drop(go_on);
+        });
+        assert_eq!(seen, Some((true, 0, 0, 0)), "P2, P4: confirmed by a flush of its own");
+        assert!(!domain.has_unconfirmed());
+        Ok(Vec::new())
+    });
+}
+
+#[test]
 fn a_scope_that_ends_while_another_thread_frees_what_was_flushed_waits_for_its_pages() {
     let board = TestBoard::translated(DomainKind::Lazy);
     let machine = board.machine.clone();
