@@ -263,7 +263,7 @@ impl System {
         self.empty_caches(|page| {
             let Backend::Translated(own) = &page.mapping.context.backend else { return false };
             // Others would wait in vain for the next allocation of their drivers.
-            core::ptr::eq(&**own, domain) && page.mapping.span.0 <= limit
+            core::ptr::eq(Arc::as_ptr(own), domain) && page.mapping.span.0 <= limit
         })
     }
 
