@@ -20,6 +20,8 @@ const ALIGN: usize = 4096;
 pub(crate) struct FakeMemory {
     banks: Vec<(RamRange, NonNull<u8>)>,
     cache_ops: SpinLock<Vec<(CacheOp, PhysAddr, u64)>>,
+    /// Barriers, each with the number of cache operations before it.
+    barriers: SpinLock<Vec<(Barrier, usize)>>,
     windows: AtomicUsize,
     /// Words that were written back, once RAM is kept apart from the cache.
     ram: SpinLock<Option<BTreeMap<PhysAddr, u64>>>,
@@ -43,6 +45,7 @@ impl FakeMemory {
         let memory = Self {
             banks: ranges.iter().map(bank).collect(),
             cache_ops: SpinLock::new(Vec::new()),
+            barriers: SpinLock::new(Vec::new()),
             windows: AtomicUsize::new(0),
             ram: SpinLock::new(None),
         };
@@ -60,6 +63,12 @@ impl FakeMemory {
     /// Cache maintenance since the last call.
     pub(crate) fn take_cache_ops(&self) -> Vec<(CacheOp, PhysAddr, u64)> {
         core::mem::take(&mut *self.cache_ops.lock())
+    }
+
+    /// Barriers since the last call, each with the number of operations before it that [`take_cache_ops`](Self::take_cache_ops) is going to
+    /// return.
+    pub(crate) fn take_barriers(&self) -> Vec<(Barrier, usize)> {
+        core::mem::take(&mut *self.barriers.lock())
     }
 
     /// From now on what is stored is in the cache, and [`ram_word`](Self::ram_word) sees it once it was cleaned.
@@ -112,7 +121,8 @@ unsafe impl Memory for FakeMemory {
         }
     }
 
-    fn barrier(&self, _barrier: Barrier) {
+    fn barrier(&self, barrier: Barrier) {
+        self.barriers.lock().push((barrier, self.cache_ops.lock().len()));
         core::sync::atomic::fence(Ordering::SeqCst);
     }
 }

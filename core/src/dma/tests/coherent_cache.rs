@@ -11,7 +11,7 @@ use crate::addr::{DeviceAddr, PhysAddr};
 use crate::binding::Bound;
 use crate::dma::coherent_cache::MOST;
 use crate::dma::{Attrs, Coherent, Direction, DmaError};
-use crate::env::Caching;
+use crate::env::{Barrier, Caching};
 use crate::iommu::DomainKind;
 use crate::mem::access::write_bytes;
 
@@ -376,6 +376,32 @@ fn threads_that_allocate_and_release_while_another_one_empties_the_cache_lose_no
             }
         });
         assert_eq!(iova_pages(dev), waiting(dev) as u64);
+        Ok(Vec::new())
+    });
+}
+
+#[test]
+fn a_barrier_of_coherent_memory_is_one_of_the_targets() {
+    let board = TestBoard::translated(DomainKind::Strict);
+    let ram = Arc::clone(&board.ram);
+    board.run(move |dev| {
+        let one = dev.dma().coherent(4096)?;
+        let many = dev.dma().coherent_slice::<u32>(8)?;
+        let told = |call: &dyn Fn()| {
+            ram.take_barriers();
+            call();
+            ram.take_barriers().into_iter().map(|(barrier, _)| barrier).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&|| one.publish()), [Barrier::Full]);
+        assert_eq!(told(&|| many.publish()), [Barrier::Full]);
+        for barrier in [Barrier::Write, Barrier::Read, Barrier::Full] {
+            assert_eq!(told(&|| one.barrier(barrier)), [barrier]);
+            assert_eq!(told(&|| many.barrier(barrier)), [barrier]);
+        }
+        assert_eq!(many.device_addr(), many.bytes().device_addr());
+        let before = iova_pages(dev);
+        many.release();
+        assert_eq!(iova_pages(dev), before - 1, "P4");
         Ok(Vec::new())
     });
 }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::board::*;
 use crate::addr::{DeviceAddr, PhysAddr};
+use crate::env::Barrier;
 use crate::iommu::pgtable::{BLOCK_SIZES, Format, Lpae32, Lpae64, VtdSecondStage};
 use crate::iommu::{Gather, MapError, Prot};
 
@@ -100,6 +101,8 @@ fn agrees<F: Format>(
         Ok(())
     };
     for op in ops {
+        board.memory.take_barriers();
+        let changed;
         match op {
             Op::Map { page, pages, phys, write } => {
                 let prot = if write { RW } else { Prot::READ };
@@ -109,7 +112,8 @@ fn agrees<F: Format>(
                     None => Ok(()),
                 };
                 prop_assert_eq!(got, expected);
-                if got.is_ok() {
+                changed = got.is_ok();
+                if changed {
                     oracle.extend((0..pages).map(|n| (page + n, (PhysAddr(at(phys + n).0), prot))));
                 }
             }
@@ -117,6 +121,7 @@ fn agrees<F: Format>(
                 let mut list = runs.iter().map(|(phys, pages)| (PhysAddr(at(*phys).0), pages * K4));
                 let got = table.map_runs(at(page), &mut list, RW);
                 let (mut done, mut expected) = (0, Ok(()));
+                changed = got.is_ok();
                 for (phys, pages) in runs {
                     let first = page + done;
                     if let Some(taken) = (first..first + pages).find(|p| oracle.contains_key(p)) {
@@ -128,17 +133,25 @@ fn agrees<F: Format>(
                 }
                 prop_assert_eq!(got, expected);
             }
-            Op::Unmap { page, pages } => unmap(&mut table, &mut oracle, page, pages)?,
+            Op::Unmap { page, pages } => {
+                let before = oracle.len();
+                unmap(&mut table, &mut oracle, page, pages)?;
+                changed = oracle.len() != before;
+            }
             Op::UnmapExisting { nth, skip, pages } if !oracle.is_empty() => {
                 let from = *oracle.keys().nth(nth % oracle.len()).unwrap() + skip;
                 let run = (from..from + pages).take_while(|p| oracle.contains_key(p)).count() as u64;
-                if run > 0 {
+                changed = run > 0;
+                if changed {
                     unmap(&mut table, &mut oracle, from, run)?;
                 }
             }
-            Op::UnmapExisting { .. } => {}
+            Op::UnmapExisting { .. } => changed = false,
         }
-        for (_, base, len) in board.memory.take_cache_ops() {
+        let (barriers, cleans) = (board.memory.take_barriers(), board.memory.take_cache_ops());
+        // What is written, and cleaned, is ordered before what the caller does next: it tells the walker.
+        prop_assert!(!changed || barriers.last() == Some(&(Barrier::Write, cleans.len())), "{barriers:?}, {cleans:?}");
+        for (_, base, len) in cleans {
             prop_assert!(base.page_offset() + len <= K4, "{len:#x} bytes at {base} are cleaned: more than a table");
         }
         let step = if cfg!(miri) { 1009 } else { 1 };
