@@ -388,3 +388,24 @@ fn a_long_scope_remembers_no_mapping_that_has_ended_but_what_the_device_may_stil
         });
     }
 }
+
+#[test]
+fn a_long_scope_counts_all_that_the_device_may_still_reach() {
+    let board = TestBoard::translated(DomainKind::Lazy);
+    let mmu = Arc::clone(&board.mmu);
+    board.run(move |dev| {
+        let mut buffers = (0..40).map(|_| dev.dma().buffer(4096)).collect::<Result<Vec<_>, _>>()?;
+        let left = dev.dma().scope(|scope| {
+            mmu.state.lock().unwrap().unresponsive = true;
+            for buffer in &mut buffers {
+                scope.map(buffer, Direction::FromDevice)?.unmap()?;
+            }
+            Ok::<_, DmaError>(())
+        });
+        assert_eq!(left.unwrap_err().error, DmaError::Quarantined(40 * 4096));
+        assert_eq!(dev.state.system().quarantine_table().bytes_of(dev.name()), 40 * 4096);
+        mmu.state.lock().unwrap().unresponsive = false;
+        assert!(dev.state.system().quarantine_table().retry(dev.state.system()));
+        Ok(Vec::new())
+    });
+}
