@@ -20,13 +20,12 @@ use crate::promise::{CheckTally, Checks, Promise};
 /// checker, which is told of each batch. None of them changes while a machine lives.
 pub(super) fn usual_domain(context: &DmaContext) -> Option<Arc<Domain>> {
     let Backend::Translated(domain) = &context.backend else { return None };
-    let machine = &context.machine;
     let usual = match domain.kind() {
         DomainKind::Strict => true,
-        DomainKind::Lazy => !machine.policy().check_dma,
+        DomainKind::Lazy => !context.has_checker,
         _ => false,
     };
-    (usual && machine.instrument.is_none()).then(|| Arc::clone(domain))
+    (usual && context.machine.instrument.is_none()).then(|| Arc::clone(domain))
 }
 
 impl Arena<'_> {
@@ -198,7 +197,8 @@ impl Slots {
     }
 }
 
-/// Removes the mapped `len` bytes of a slot, which [is usual](Slots::is_usual), from the page table. The caller gathers them.
+/// Tells the checker of the unmap of a slot, which [is usual](Slots::is_usual), and removes its mapped `len` bytes from the page table. The
+/// caller gathers them.
 #[expect(clippy::inline_always, reason = "a call costs as much as what it does for one page")]
 #[inline(always)]
 pub(super) fn remove_again(

@@ -88,9 +88,7 @@ impl Element {
         if let Some(buffer) = &self.buffer {
             let run = Run { memory: buffer.memory(), range: &self.range, direction };
             run.sync(context, self.bounce.as_deref(), to);
-            if context.has_checker {
-                run.check_cache_matches(context, self.bounce.is_some(), to);
-            }
+            run.check_cache_matches(context, self.bounce.is_some(), to);
         }
     }
 

@@ -51,7 +51,9 @@ impl Mappings {
         self.longest = self.longest.max(active.record.len);
         self.count += 1;
         match self.active.entry(active.record.addr.0) {
-            Entry::Vacant(free) => drop(free.insert(AtAddress { first: active, others: Vec::new() })),
+            Entry::Vacant(free) => {
+                free.insert(AtAddress { first: active, others: Vec::new() });
+            }
             Entry::Occupied(at) => at.into_mut().others.push(active),
         }
     }

@@ -247,6 +247,13 @@ cases! {
         right [map(single()), unmap(single()), Op::TranslationGone { device: sata() }];
 }
 
+#[test]
+fn the_rest_of_a_mapping_stays_unmapped_when_its_first_part_is_mapped_again() {
+    let part = || with(|r| r.len = 0x800);
+    let ops = [map(single()), unmap(single()), map(part()), access(0x17ff), access(0x1800)];
+    assert_eq!(checks(&run(ops)), [Check::UseAfterUnmap]);
+}
+
 /// A mapping in one direction and a sync in another.
 fn run_of(mapped: Direction, synced: Direction, to_cpu: bool) -> Vec<Op> {
     let sync = Op::Sync { record: with(|r| r.direction = synced), to_cpu };
