@@ -6,14 +6,14 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, Weak};
 
 use bindery::addr::{CpuPtr, DeviceAddr, PhysAddr};
 use bindery::device::DeviceDesc;
 use bindery::env::{
-    Barrier, CacheOp, Caching, Env, EnvError, EventToken, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, Memory,
-    RamRange, RamUse, Width,
+    Barrier, CacheOp, Caching, Env, EnvError, EventToken, Instant, Io, IoError, IrqControl, IrqLine, IrqSink,
+    MappedRegisters, Memory, RamRange, RamUse, Width,
 };
 use bindery::iommu::pgtable::{BLOCK_SIZES, Config, Lpae64, PageTable, TablePages};
 use bindery::iommu::{
@@ -84,27 +84,40 @@ unsafe impl Memory for Ram {
 }
 
 /// Registers that are plain memory, as a directly mapped window is.
-pub struct Registers([AtomicU32; 16]);
+pub struct Registers {
+    mapped: MappedRegisters,
+    /// What is mapped.
+    _memory: Arc<[AtomicU64; REGISTERS]>,
+}
 
-impl Io for Registers {
-    fn size(&self) -> u64 {
-        64
-    }
+/// Registers of a window, of 8 bytes each.
+const REGISTERS: usize = 8;
 
-    fn read(&self, offset: u64, width: Width) -> Result<u64, IoError> {
-        self.at(offset, width).map(|register| u64::from(register.load(Ordering::Relaxed)))
-    }
-
-    fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
-        self.at(offset, width).map(|register| register.store(value as u32, Ordering::Relaxed))
+impl Registers {
+    fn new() -> Self {
+        let memory = Arc::new([const { AtomicU64::new(0) }; REGISTERS]);
+        let base = NonNull::from(&*memory).cast();
+        // SAFETY: the memory is aligned, lives as long as this value, and is accessed by the window alone.
+        let mapped = unsafe { MappedRegisters::new(base, 8 * REGISTERS as u64) };
+        Self { mapped, _memory: memory }
     }
 }
 
-impl Registers {
-    fn at(&self, offset: u64, width: Width) -> Result<&AtomicU32, IoError> {
-        let bad = IoError::Bad { offset, bytes: width as u8 };
-        let aligned = width == Width::W32 && offset.is_multiple_of(4);
-        if aligned { self.0.get(offset as usize / 4).ok_or(bad) } else { Err(bad) }
+impl Io for Registers {
+    fn size(&self) -> u64 {
+        self.mapped.size()
+    }
+
+    fn read(&self, offset: u64, width: Width) -> Result<u64, IoError> {
+        self.mapped.read(offset, width)
+    }
+
+    fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
+        self.mapped.write(offset, width, value)
+    }
+
+    fn mapped(&self) -> Option<&MappedRegisters> {
+        Some(&self.mapped)
     }
 }
 
@@ -141,7 +154,7 @@ impl Target {
             translated,
             ram: Ram::new(RAM, bytes),
             tables: Arc::new(TableRam { memory, frames }),
-            registers: Arc::new(Registers(Default::default())),
+            registers: Arc::new(Registers::new()),
             sink: Mutex::default(),
             now: AtomicU64::new(0),
             flushes: Mutex::default(),
@@ -182,11 +195,6 @@ impl Target {
     /// Receiver of this target's interrupts.
     pub fn sink(&self) -> Option<Arc<dyn IrqSink>> {
         self.sink.lock().ok()?.as_ref()?.upgrade()
-    }
-
-    /// The registers of every device.
-    pub fn registers(&self) -> &Registers {
-        &self.registers
     }
 }
 

@@ -83,7 +83,7 @@ impl Session {
         pairs.sort_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
         // The median of the ratios of turns that follow each other: both suffer alike from a busy machine.
         let (own, peer) = pairs[pairs.len() / 2];
-        println!("ratio\t{row}\t{own:.1}\t{peer:.1}");
+        println!("ratio\t{row}\t{own:.3}\t{peer:.3}");
     }
 
     /// Prints a figure that was counted by the program itself.

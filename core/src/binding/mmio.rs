@@ -10,15 +10,16 @@ use core::marker::PhantomData;
 use super::{Entry, ResourceKind, UnwindCtx};
 use crate::addr::PhysAddr;
 use crate::claim::Claim;
-use crate::env::{Io, IoError, Width};
+use crate::env::{Io, IoError, Registers, Width};
 use crate::event::Outcome;
 use crate::promise::Promise;
+use crate::rundown::RundownGuard;
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::system::System;
 
 /// Mapped register window and its claim.
 pub(crate) struct Region {
-    io: Arc<dyn Io>,
+    registers: Registers,
     base: PhysAddr,
     /// Entered by accesses through [`MmioHandle`]. Accesses through [`Mmio`] do not need it: the borrow checker ends them
     /// in time.
@@ -31,21 +32,31 @@ pub(crate) struct Region {
 
 impl Region {
     pub(crate) fn new(io: Arc<dyn Io>, base: PhysAddr, claim: Arc<Claim>, in_group: bool) -> Arc<Self> {
-        Arc::new(Self { io, base, claim, in_group, last: AtomicU64::new(0) })
+        let registers = Registers::new(io, !in_group);
+        Arc::new(Self { registers, base, claim, in_group, last: AtomicU64::new(0) })
     }
 
-    /// Reads a register of a group, by a handle that cannot outlive the binding.
-    #[cold]
-    fn read_in_group(&self, offset: u64, width: Width) -> Result<u64, IoError> {
-        let _inside = self.claim.enter().ok_or(IoError::Gone)?;
-        self.io.read(offset, width)
+    fn io(&self) -> &dyn Io {
+        self.registers.io()
     }
 
-    /// Writes a register of a group, by a handle that cannot outlive the binding.
-    #[cold]
-    fn write_in_group(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
-        let _inside = self.claim.enter().ok_or(IoError::Gone)?;
-        self.io.write(offset, width, value)
+    /// Enters the registers for an access by a handle that cannot outlive the binding, but may outlive its group.
+    fn enter_group(&self) -> Result<Option<RundownGuard<'_>>, IoError> {
+        if self.in_group { self.claim.enter().ok_or(IoError::Gone).map(Some) } else { Ok(None) }
+    }
+
+    /// Reads a register by the env, by a handle that cannot outlive the binding.
+    #[inline(never)]
+    fn read(&self, offset: u64, width: Width) -> Result<u64, IoError> {
+        let _inside = self.enter_group()?;
+        self.io().read(offset, width)
+    }
+
+    /// Writes a register by the env, by a handle that cannot outlive the binding.
+    #[inline(never)]
+    fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
+        let _inside = self.enter_group()?;
+        self.io().write(offset, width, value)
     }
 
     /// Records the start of an access, for reports of a long wait. A single store: the list of active users that other
@@ -113,29 +124,25 @@ impl Mmio<'_> {
 
     /// Size of the window in bytes.
     pub fn size(&self) -> u64 {
-        self.region.io.size()
+        self.region.io().size()
     }
 
     #[inline]
     pub(super) fn read_width(&self, offset: u64, width: Width) -> Result<u64, IoError> {
         let region = &*self.region;
-        if region.in_group { region.read_in_group(offset, width) } else { region.io.read(offset, width) }
+        region.registers.read(offset, width).map_or_else(|| region.read(offset, width), Ok)
     }
 
     #[inline]
     pub(super) fn write_width(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
         let region = &*self.region;
-        if region.in_group {
-            region.write_in_group(offset, width, value)
-        } else {
-            region.io.write(offset, width, value)
-        }
+        region.registers.write(offset, width, value).map_or_else(|| region.write(offset, width, value), Ok)
     }
 }
 
 impl fmt::Debug for Mmio<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Mmio({}, {:#x} bytes)", self.region.base, self.region.io.size())
+        write!(f, "Mmio({}, {:#x} bytes)", self.region.base, self.region.io().size())
     }
 }
 
@@ -151,7 +158,7 @@ impl MmioHandle {
 
     /// Size of the window in bytes.
     pub fn size(&self) -> u64 {
-        self.0.io.size()
+        self.0.io().size()
     }
 
     /// Reads the register at `offset` bytes, zero-extended.
@@ -162,7 +169,7 @@ impl MmioHandle {
     pub fn read(&self, offset: u64, width: Width) -> Result<u64, IoError> {
         let _inside = self.0.claim.enter().ok_or(IoError::Gone)?;
         self.0.note(offset, false);
-        self.0.io.read(offset, width)
+        self.0.io().read(offset, width)
     }
 
     /// Writes the low `width` of `value` to the register at `offset` bytes.
@@ -173,13 +180,13 @@ impl MmioHandle {
     pub fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
         let _inside = self.0.claim.enter().ok_or(IoError::Gone)?;
         self.0.note(offset, true);
-        self.0.io.write(offset, width, value)
+        self.0.io().write(offset, width, value)
     }
 }
 
 impl fmt::Debug for MmioHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MmioHandle({}, {:#x} bytes)", self.0.base, self.0.io.size())
+        write!(f, "MmioHandle({}, {:#x} bytes)", self.0.base, self.0.io().size())
     }
 }
 
@@ -192,7 +199,7 @@ impl Entry for MmioEntry {
     }
 
     fn what(&self) -> String {
-        format!("{} + {:#x}", self.0.base, self.0.io.size())
+        format!("{} + {:#x}", self.0.base, self.0.io().size())
     }
 
     fn backend(&self) -> String {

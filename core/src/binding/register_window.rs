@@ -89,6 +89,7 @@ impl<A: RegisterAccess, const SIZE: u64> RegisterWindow<A, SIZE> {
     /// # Errors
     ///
     /// [`IoError::Gone`] once the registers are gone.
+    #[inline]
     pub fn read<T: RegisterValue, const OFFSET: u64>(&self, _: Register<T, OFFSET>) -> Result<T, IoError> {
         const { assert!(Register::<T, OFFSET>::END <= SIZE, "the register is outside the window") };
         self.read_raw::<T>(OFFSET)
@@ -99,6 +100,7 @@ impl<A: RegisterAccess, const SIZE: u64> RegisterWindow<A, SIZE> {
     /// # Errors
     ///
     /// [`IoError::Gone`] once the registers are gone.
+    #[inline]
     pub fn write<T: RegisterValue, const OFFSET: u64>(&self, _: Register<T, OFFSET>, value: T) -> Result<(), IoError> {
         const { assert!(Register::<T, OFFSET>::END <= SIZE, "the register is outside the window") };
         self.write_raw(OFFSET, value)
@@ -133,10 +135,12 @@ impl<A: RegisterAccess, const SIZE: u64> RegisterWindow<A, SIZE> {
         self.write_raw(RegisterArray::<T, OFFSET, STRIDE, COUNT>::offset(index)?, value)
     }
 
+    #[inline]
     fn read_raw<T: RegisterValue>(&self, offset: u64) -> Result<T, IoError> {
         self.access.read(self.offset + offset, T::WIDTH).map(T::from_raw)
     }
 
+    #[inline]
     fn write_raw<T: RegisterValue>(&self, offset: u64, value: T) -> Result<(), IoError> {
         self.access.write(self.offset + offset, T::WIDTH, value.into_raw())
     }

@@ -9,7 +9,8 @@ use alloc::sync::{Arc, Weak};
 #[cfg(not(loom))]
 use super::Job;
 use super::{
-    Env, EnvError, EventToken, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, Memory, PageSource, RamUse, Width,
+    Env, EnvError, EventToken, Instant, Io, IoError, IrqControl, IrqLine, IrqSink, MappedRegisters, Memory, PageSource,
+    RamUse, Width,
 };
 use crate::addr::PhysAddr;
 use crate::event::Event;
@@ -20,23 +21,30 @@ use crate::instrument::{FaultPoint, Instrument};
 use crate::machine::{Handle, Machine, Policy};
 use crate::mem::fake::FakeMemory;
 
-/// Registers that hold the values written.
-pub(crate) struct FakeRegs(Mutex<[u32; 16]>);
+/// Registers that hold the values written, and that the CPU reaches itself.
+pub(crate) struct FakeRegs {
+    memory: MappedRegisters,
+    /// Accesses through the window, instead of directly.
+    pub(crate) called: core::sync::atomic::AtomicUsize,
+}
 
 impl Io for FakeRegs {
     fn size(&self) -> u64 {
-        64
+        self.memory.size()
     }
 
-    fn read(&self, offset: u64, _: Width) -> Result<u64, IoError> {
-        let regs = self.0.lock().unwrap();
-        regs.get(offset as usize / 4).map(|v| u64::from(*v)).ok_or(IoError::Bad { offset, bytes: 4 })
+    fn read(&self, offset: u64, width: Width) -> Result<u64, IoError> {
+        self.called.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+        self.memory.read(offset, width)
     }
 
-    fn write(&self, offset: u64, _: Width, value: u64) -> Result<(), IoError> {
-        let mut regs = self.0.lock().unwrap();
-        *regs.get_mut(offset as usize / 4).ok_or(IoError::Bad { offset, bytes: 4 })? = value as u32;
-        Ok(())
+    fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError> {
+        self.called.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+        self.memory.write(offset, width, value)
+    }
+
+    fn mapped(&self) -> Option<&MappedRegisters> {
+        Some(&self.memory)
     }
 }
 
@@ -139,7 +147,7 @@ impl FakeEnv {
         Self {
             memory,
             source: None,
-            regs: Arc::new(FakeRegs(Mutex::new([0; 16]))),
+            regs: Arc::new(FakeRegs { memory: MappedRegisters::leaked(64), called: 0.into() }),
             events: Mutex::default(),
             fail_at: Mutex::default(),
             calls: Mutex::default(),

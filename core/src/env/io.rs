@@ -1,5 +1,7 @@
 //! Access to device registers.
 
+use super::MappedRegisters;
+
 /// Width of a register access.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
@@ -37,6 +39,13 @@ pub enum IoError {
     },
 }
 
+impl IoError {
+    /// Error of an access that the window does not have.
+    pub(super) const fn bad(offset: u64, width: Width) -> Self {
+        Self::Bad { offset, bytes: width as u8 }
+    }
+}
+
 /// Register window of a device.
 ///
 /// Accesses happen in program order and exactly once; each carries the device's endianness as the CPU sees it (little).
@@ -59,4 +68,10 @@ pub trait Io: Send + Sync {
     ///
     /// As [`read`](Self::read).
     fn write(&self, offset: u64, width: Width, value: u64) -> Result<(), IoError>;
+
+    /// The registers, where the CPU reaches them itself: a driver's accesses then go there without a call of the two functions
+    /// above, which do the same. The default is `None`, for windows whose accesses somebody has to see.
+    fn mapped(&self) -> Option<&MappedRegisters> {
+        None
+    }
 }

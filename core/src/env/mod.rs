@@ -7,6 +7,7 @@
 pub(crate) mod fake;
 mod io;
 mod irq;
+mod mapped;
 mod vectors;
 
 pub use crate::description::{IrqLine, Trigger};
@@ -15,6 +16,8 @@ pub use crate::sync::{EventToken, Job};
 pub use crate::time::Instant;
 pub use io::{Io, IoError, Width};
 pub use irq::{IrqControl, IrqSink};
+pub use mapped::MappedRegisters;
+pub(crate) use mapped::Registers;
 pub use vectors::{Vector, VectorRequest};
 
 use alloc::sync::{Arc, Weak};

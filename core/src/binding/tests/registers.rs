@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use super::*;
 use crate::binding::{MmioHandle, Register, RegisterArray, RegisterWindow, ResourceError};
@@ -56,4 +57,38 @@ fn a_register_window_is_checked_when_it_is_opened_and_its_handle_fails_after_the
     assert_eq!(window.read(CONTROL), Err(IoError::Gone), "P5");
     assert_eq!(window.write_at(SLOTS, 0, 1), Err(IoError::Gone), "P5");
     promises_hold(&machine);
+}
+
+/// Counts which accesses reach the env's window.
+struct Direct(Arc<FakeEnv>);
+
+impl Driver for Direct {
+    const NAME: &'static str = "direct";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,widget")];
+    type Data<'b> = ();
+
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
+        let calls = || self.0.regs.called.load(Ordering::Relaxed);
+        let regs = dev.mmio(0)?;
+        let window = regs.window::<0x30>(0)?;
+        window.write(CONTROL, 7)?;
+        assert_eq!((window.read(CONTROL)?, regs.read16(0)?, calls()), (7, 7, 0), "mapped: without a call");
+        let (beyond, across) = (IoError::Bad { offset: 64, bytes: 4 }, IoError::Bad { offset: 2, bytes: 4 });
+        assert_eq!((regs.read32(64), regs.write32(2, 1)), (Err(beyond), Err(across)), "the window refuses");
+        let calls_before = calls();
+        assert_eq!((regs.handle().read32(0)?, calls()), (7, calls_before + 1), "a handle asks the window");
+        Ok(())
+    }
+
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::never_started())
+    }
+}
+
+#[test]
+fn mapped_registers_are_reached_without_the_env() {
+    let (env, machine, _) = machine();
+    machine.register(Direct(env));
+    machine.add_device(widget()).unwrap();
+    assert_eq!(machine.settle().bound, 1);
 }
