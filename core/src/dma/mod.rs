@@ -56,6 +56,7 @@ pub use ioas::{Ioas, IoasError, MAX_MAPS};
 pub use mapping::Kind;
 pub use memory::DmaMemory;
 pub use pass_through::{DeviceHold, PassThroughHost, PassThroughOwner};
+pub(crate) use pass_through::{admit_users, shut_users_out};
 pub(crate) use pin::{PagePins, PinState, Unreachable, release_all};
 pub use pool::{Pool, PoolItem};
 pub use quarantine::QuarantineInfo;

@@ -66,6 +66,7 @@ impl PassThroughOwner<'_> {
     pub fn host(&self) -> PassThroughHost {
         PassThroughHost {
             device: Arc::clone(&self.state.desc().name),
+            door: self.state.slots.get_or_default(),
             system: Arc::downgrade(self.state.system()),
             registry: Arc::downgrade(self.state.registry()),
         }
@@ -95,11 +96,37 @@ impl DeviceHold {
     }
 }
 
+/// Run-down protection of the operations of a binding's users. The core closes it, whatever the driver's `quiesce` says or does: a
+/// device that is stopped by force is stopped under nobody's hands.
+#[derive(Debug)]
+struct UsersDoor(TrackedRundown);
+
+impl Default for UsersDoor {
+    fn default() -> Self {
+        Self(TrackedRundown::closed())
+    }
+}
+
+/// Admits the users of a device that is bound now.
+pub(crate) fn admit_users(bound: &BindingState) {
+    if bound.owner() == DmaOwner::PassThrough {
+        bound.slots.get_or_default::<UsersDoor>().0.reopen();
+    }
+}
+
+/// Refuses the operations of users from now on, and waits for those under way.
+pub(crate) fn shut_users_out(bound: &BindingState) {
+    if let Some(door) = bound.slots.get::<UsersDoor>() {
+        door.0.close_and_drain(bound.system(), bound.name());
+    }
+}
+
 /// Services of the host for users of a pass-through device. May outlive the binding and the machine, and then does
 /// nothing.
 #[derive(Clone)]
 pub struct PassThroughHost {
     device: Arc<str>,
+    door: Arc<UsersDoor>,
     system: Weak<System>,
     registry: Weak<dyn DeviceRegistry>,
 }
@@ -134,12 +161,13 @@ impl PassThroughHost {
         }
     }
 
-    /// Runs `act`, a user's operation named `what`, inside `door` and as driver code, which never waits for the end of
-    /// a binding. `None` once the door is closed or the host is gone.
+    /// Runs `act`, a user's operation named `what`, as driver code, which never waits for the end of a binding. `None` while the
+    /// binding does not admit users: before its probe has succeeded, and once the core is about to stop the device (P5). The stop waits
+    /// for the operations that are under way.
     #[track_caller]
-    pub fn operate<R>(&self, door: &TrackedRundown, what: &'static str, act: impl FnOnce() -> R) -> Option<R> {
+    pub fn operate<R>(&self, what: &'static str, act: impl FnOnce() -> R) -> Option<R> {
         let (system, registry) = (self.system.upgrade()?, self.registry.upgrade()?);
-        let through = door.enter(&system, what)?;
+        let through = self.door.0.enter(&system, what)?;
         let inside = registry.entered_driver();
         let answer = act();
         drop(through);
@@ -147,9 +175,9 @@ impl PassThroughHost {
         Some(answer)
     }
 
-    /// Closes `door` and waits until the last user has left. False when the host is gone.
-    pub fn close_and_drain(&self, door: &TrackedRundown) -> bool {
-        self.system.upgrade().map(|system| door.close_and_drain(&system, &self.device)).is_some()
+    /// True while users are not admitted: see [`operate`](Self::operate).
+    pub fn is_closed(&self) -> bool {
+        self.door.0.is_closed()
     }
 
     /// Waits until `over` returns true, for the users that `who` names; the last one wakes `queue`. See

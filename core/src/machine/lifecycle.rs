@@ -300,6 +300,8 @@ impl Machine {
         if device.phase() != Phase::Releasing {
             device.set_phase(self, Phase::Releasing);
         }
+        // It may have panicked before it came to them.
+        dma::shut_users_out(binding.bound());
         binding.drop_data();
         self.unwind(&*binding);
         self.finish(device, &*binding);

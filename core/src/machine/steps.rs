@@ -36,6 +36,7 @@ pub(super) fn bring_up(machine: &Arc<Machine>, binding: &Arc<dyn AnyBinding>) ->
     bound.device().binding().map_or(Err(ProbeError::NoDevice), |b| b.probe())?;
     let data = bound.push_reserved(data, 0, DataEntry(Arc::clone(binding)));
     bound.ledger.set_release_first(data);
+    dma::admit_users(bound);
     binding.open();
     bound.open_work();
     Ok(())
@@ -243,6 +244,8 @@ impl Entry for DataEntry {
         }
         self.0.close();
         bound.close_work();
+        // Before the stop: one that fails, or does not get to the users, must not leave them a device that is stopped by force next.
+        dma::shut_users_out(bound);
         ctx.quiesced = self.stop(bound);
         bound.set_quiesce_proof(ctx.quiesced.clone());
         if bound.owner() == DmaOwner::PassThrough {

@@ -229,7 +229,7 @@ impl Session {
 
     /// Returns true once the host has taken the device back.
     pub fn is_revoked(&self) -> bool {
-        self.shared.door.is_closed()
+        self.shared.is_revoked()
     }
 
     #[track_caller]

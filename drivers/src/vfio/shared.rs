@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
-use bindery::binding::{MmioHandle, TrackedRundown};
+use bindery::binding::MmioHandle;
 use bindery::dma::{DeviceHold, Ioas, PassThroughHost};
 use bindery::driver::Quiesced;
 use bindery::env::{IoError, Width};
@@ -81,15 +81,13 @@ pub(super) struct Shared {
     pub(super) reset: DeviceReset,
     /// The user's maps. Closed with the binding.
     pub(super) ioas: Ioas,
-    /// Run-down protection of users' operations. Closed by [`revoke`](Self::revoke) first.
-    pub(super) door: TrackedRundown,
     state: SpinLock<State>,
 }
 
 impl Shared {
     pub(super) fn new(host: PassThroughHost, regions: Vec<Region>, reset: DeviceReset, ioas: Ioas) -> Arc<Self> {
-        let (door, irqs, state) = (TrackedRundown::open(), SpinLock::default(), SpinLock::default());
-        Arc::new(Self { host, regions, irqs, signalling: Nesting::new(), reset, ioas, door, state })
+        let (irqs, state) = (SpinLock::default(), SpinLock::default());
+        Arc::new(Self { host, regions, irqs, signalling: Nesting::new(), reset, ioas, state })
     }
 
     pub(super) fn open(this: &Arc<Self>, hold: DeviceHold) -> Result<Session, OpenError> {
@@ -146,7 +144,7 @@ impl Shared {
         what: &'static str,
         act: impl FnOnce(&Self) -> Result<R, VfioError>,
     ) -> Result<R, VfioError> {
-        self.host.operate(&self.door, what, || act(self)).unwrap_or(Err(VfioError::Revoked))
+        self.host.operate(what, || act(self)).unwrap_or(Err(VfioError::Revoked))
     }
 
     /// Replaces the interrupts.
@@ -242,11 +240,8 @@ impl Shared {
         drop(hold);
     }
 
-    /// Revokes the session: its operations fail from now on, the device is held in reset, its DMA is blocked.
+    /// Revokes the session, whose operations fail by now: the device is held in reset, its DMA is blocked.
     pub(super) fn revoke(&self) -> Result<Quiesced, SupplyError> {
-        if !self.host.close_and_drain(&self.door) {
-            return Err(SupplyError::Gone);
-        }
         self.mask_all();
         let quiesced = self.reset_between_users();
         self.end();
@@ -256,10 +251,13 @@ impl Shared {
     /// Does what [`revoke`](Self::revoke) does but for the reset. After it there is nothing left to end; where it was not called,
     /// something else has stopped the device, or failed to.
     pub(super) fn cut_off(&self) {
-        if self.host.close_and_drain(&self.door) {
-            self.mask_all();
-            self.end();
-        }
+        self.mask_all();
+        self.end();
+    }
+
+    /// True once users' operations fail.
+    pub(super) fn is_revoked(&self) -> bool {
+        self.host.is_closed()
     }
 
     /// Ends the user's maps, the session, and what it holds.

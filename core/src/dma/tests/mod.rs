@@ -5,6 +5,7 @@ mod arena;
 mod board;
 mod coherent_cache;
 mod doorbell;
+mod doors;
 mod elements;
 mod flushes;
 mod guests;
