@@ -14,6 +14,7 @@ use crate::iommu::{self, Domain, GroupError, GroupHold, Membership, OwnerId};
 use crate::lifecycle::DmaOwner;
 use crate::power::{BusResets, BusUse, DeviceReset};
 use crate::sync::WaitQueue;
+use crate::sync::atomic::Ordering;
 use crate::system::{DeviceRegistry, System};
 
 /// Bound device whose DMA a pass-through user controls ([`DmaOwner::PassThrough`]), as [`Bound::pass_through`] returns
@@ -110,6 +111,9 @@ impl Default for UsersDoor {
 /// Admits the users of a device that is bound now.
 pub(crate) fn admit_users(bound: &BindingState) {
     if bound.owner() == DmaOwner::PassThrough {
+        // Until it is shown to be reset, however the binding ends: a driver that panics does not get to the end of its own (P12).
+        // Release: pairs with the acquire in `reset_after_user`.
+        bound.device().left_by_user.store(true, Ordering::Release);
         bound.slots.get_or_default::<UsersDoor>().0.reopen();
     }
 }

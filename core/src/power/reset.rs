@@ -139,8 +139,8 @@ impl DeviceReset {
     }
 }
 
-/// Resets a device whose reset failed when its pass-through user closed it: it cannot be bound or opened before a reset
-/// has succeeded (P12).
+/// Resets a device that was not shown to be reset after its pass-through user, because a reset failed or its driver panicked: it cannot
+/// be bound or opened before a reset has succeeded (P12).
 pub(crate) fn reset_after_user(bound: &BindingState) -> Result<(), ResourceError> {
     let left = &bound.device().left_by_user;
     // Pairs with the release of the unbind that left it set, which comes before this reset.

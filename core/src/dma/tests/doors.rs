@@ -1,4 +1,5 @@
-//! Users of a pass-through device, whom the core shuts out before it stops the device, whatever the driver does.
+//! Users of a pass-through device, whom the core shuts out before it stops the device, whatever the driver does; and the reset that the
+//! device needs after them.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -6,11 +7,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
 use super::board::TestBoard;
-use crate::binding::Bound;
+use crate::binding::{Bound, ResourceError};
 use crate::dma::PassThroughHost;
 use crate::driver::{DmaOwner, Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::instrument::FaultPoint;
 use crate::iommu::DomainKind;
+use crate::machine::BindError;
+use crate::power::SupplyError;
 
 const LAB: &str = "1000.lab";
 
@@ -89,11 +92,12 @@ fn unbind(stop: Stop, fail_at: Option<usize>) -> (Vec<(&'static str, bool)>, Vec
     // A driver's panic ends the first one.
     while catch_unwind(AssertUnwindSafe(|| board.machine.unbind(LAB, Giver::NAME))).is_err() {}
     assert_eq!(host.operate("a look", || ()), None);
-    // What is not shown to be stopped is not bound again without a reset, which this board has not.
-    if stop == Stop::Succeeds {
-        board.machine.bind(LAB, Giver::NAME).unwrap();
-        assert_eq!(host.operate("a look", || ()), None, "P5: of an earlier binding");
-    }
+    let again = board.machine.bind(LAB, Giver::NAME);
+    assert_eq!(host.operate("a look", || ()), None, "P5: of an earlier binding");
+    // Users may have left anything in a device that was not shown to be stopped, and this board has no reset.
+    let error = ResourceError::NotReset(SupplyError::NoSuchLine).into();
+    let not_reset = BindError::Probe { device: LAB.into(), error };
+    assert_eq!(again, if stop == Stop::Succeeds { Ok(()) } else { Err(not_reset) }, "P12: {stop:?}");
     assert_eq!(board.machine.promises().broken(), []);
     let calls = board.env.calls.lock().unwrap().clone();
     let seen = seen.lock().unwrap().clone();
@@ -101,7 +105,7 @@ fn unbind(stop: Stop, fail_at: Option<usize>) -> (Vec<(&'static str, bool)>, Vec
 }
 
 #[test]
-fn users_are_shut_out_before_the_device_is_stopped_whatever_its_driver_does() {
+fn users_are_shut_out_before_the_device_is_stopped_and_it_is_reset_after_them_whatever_its_driver_does() {
     let begin = [("probe", false), ("bound", true), ("request", true)];
     let (_, calls) = unbind(Stop::Succeeds, None);
     let quiesce = calls.iter().position(|point| *point == FaultPoint::Quiesce);
