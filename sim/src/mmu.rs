@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -43,6 +44,33 @@ struct Context {
     blocks: bool,
 }
 
+impl Context {
+    /// What the IOTLB has between `first` and `last` although the table has it no more.
+    fn stale(&self, (first, last): (DeviceAddr, DeviceAddr)) -> Vec<(u64, u64)> {
+        let cached = self.iotlb.range(first.0..=last.0).flat_map(|(at, pages)| pages.iter().map(|page| (*at, *page)));
+        cached.filter(|(at, page)| self.table.get(at) != Some(page)).collect()
+    }
+
+    fn forget(&mut self, entries: &[(u64, u64)]) {
+        for (at, page) in entries {
+            if let Some(pages) = self.iotlb.get_mut(at) {
+                pages.remove(page);
+            }
+        }
+        self.iotlb.retain(|_, pages| !pages.is_empty());
+    }
+}
+
+/// What happens while a flush is under way.
+#[derive(Clone, Default)]
+struct DuringFlush(Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl fmt::Debug for DuringFlush {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "DuringFlush" } else { "-" })
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     contexts: Vec<Context>,
@@ -60,6 +88,7 @@ struct State {
     map_fails_in: Option<u32>,
     /// Number of following flushes that fail.
     flushes_to_fail: u32,
+    during_flush: DuringFlush,
     /// Pages that a stream uses all the time, at the addresses that they have.
     watched: BTreeMap<u32, BTreeSet<u64>>,
     /// The first of these that a stream did not reach.
@@ -127,6 +156,12 @@ impl Mmu {
     /// Makes it translate the addresses up to `last` only. Called before its driver is bound.
     pub fn translate_up_to(&self, last: u64) {
         self.lock().last = Some(last);
+    }
+
+    /// From now on flushes take time, in which `act` is called: what was unmapped when a flush began, and no more, is forgotten when it
+    /// ends.
+    pub fn during_flushes(&self, act: impl Fn() + Send + Sync + 'static) {
+        self.lock().during_flush = DuringFlush(Some(Arc::new(act)));
     }
 
     /// From now on `stream` uses `pages` all the time, at the addresses that they have, as a display does that firmware has
@@ -466,6 +501,16 @@ impl Translation for Domain {
     }
 
     fn flush(&self, gather: &mut Gather) -> Result<(), IommuError> {
+        let range = gather.range();
+        let slow = self.with(|s, number| {
+            let DuringFlush(Some(act)) = s.during_flush.clone() else { return None };
+            Some((act, range.map(|range| s.contexts[number].stale(range)).unwrap_or_default()))
+        });
+        // The lock is not held: others map, unmap and flush meanwhile.
+        let begun = slow.map(|(act, begun)| {
+            act();
+            begun
+        });
         self.with(|s, number| {
             if s.contexts[number].off {
                 return Ok(());
@@ -475,8 +520,12 @@ impl Translation for Domain {
                 s.fault_hit = true;
                 return Err(IommuError::Dead);
             }
-            if let Some((first, last)) = gather.range() {
-                s.contexts[number].iotlb.retain(|at, _| *at < first.0 || *at > last.0);
+            match (begun, range) {
+                (Some(begun), _) => s.contexts[number].forget(&begun),
+                (None, Some((first, last))) => {
+                    s.contexts[number].iotlb.retain(|at, _| *at < first.0 || *at > last.0);
+                }
+                (None, None) => {}
             }
             Ok(())
         })

@@ -10,7 +10,7 @@
 //! 40 steps of 26 kinds, of which one makes a later attachment, domain, map or flush fail, and one closes a session
 //! while flushes fail. 512 topologies, 20,480 steps; `PROPTEST_CASES` sets a higher number.
 //!
-//! Races of joining and leaving are in `races.rs`, which `cargo xtask shuttle` also runs.
+//! Races of joining and leaving are in `races.rs`, those of flushes in `joined.rs`; `cargo xtask shuttle` also runs both.
 
 #![allow(unreachable_pub, reason = "the modules of one test")]
 #![cfg_attr(shuttle, allow(dead_code, reason = "only the races are run"))]
@@ -27,6 +27,7 @@ mod drivers;
 mod fixture;
 #[cfg(not(shuttle))]
 mod groups;
+mod joined;
 mod races;
 #[cfg(not(shuttle))]
 mod walk;

@@ -22,13 +22,13 @@ use bindery_sim::mmu::{Mmu, MmuDriver, Reachable};
 const ROUNDS: usize = if cfg!(shuttle) { 8 } else { 300 };
 
 #[cfg(not(shuttle))]
-fn in_many_orders(scenario: fn()) {
+pub(crate) fn in_many_orders(scenario: fn()) {
     scenario();
 }
 
 /// Runs `scenario` under random scheduling, and under PCT with two preemptions in each race on average.
 #[cfg(shuttle)]
-fn in_many_orders(scenario: fn()) {
+pub(crate) fn in_many_orders(scenario: fn()) {
     use shuttle::scheduler::{PctScheduler, RandomScheduler};
     const SEED: u64 = 0x6b1d_2026;
     let set = std::env::var("BINDERY_SHUTTLE_ITERATIONS").ok();
@@ -43,6 +43,21 @@ fn in_many_orders(scenario: fn()) {
     shuttle::Runner::new(random, config()).run(scenario);
     let pct = PctScheduler::new_from_seed(SEED, 1 + 2 * ROUNDS, iterations / 2);
     shuttle::Runner::new(pct, config()).run(scenario);
+}
+
+/// Runs all of `acts` concurrently.
+pub(crate) fn at_once<R: Sync>(rig: &R, acts: &[&(dyn Fn(&R) + Sync)]) {
+    #[cfg(not(shuttle))]
+    let begin = Barrier::new(acts.len());
+    thread::scope(|scope| {
+        for act in acts {
+            scope.spawn(|| {
+                #[cfg(not(shuttle))]
+                begin.wait();
+                act(rig);
+            });
+        }
+    });
 }
 
 struct Rig {
@@ -70,19 +85,8 @@ impl Rig {
         self.machine.add_device(desc).is_ok()
     }
 
-    /// Runs all of `acts` concurrently.
     fn at_once(&self, acts: &[&(dyn Fn(&Self) + Sync)]) {
-        #[cfg(not(shuttle))]
-        let begin = Barrier::new(acts.len());
-        thread::scope(|scope| {
-            for act in acts {
-                scope.spawn(|| {
-                    #[cfg(not(shuttle))]
-                    begin.wait();
-                    act(self);
-                });
-            }
-        });
+        at_once(self, acts);
     }
 
     /// Checks that every present device is a member of one group and blocked, if the IOMMU is present, and that no
