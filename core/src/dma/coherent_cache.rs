@@ -76,6 +76,14 @@ impl Released {
         Ok(Self { entry, mapping, memory })
     }
 
+    /// A page that was allocated and is released.
+    #[cfg(all(test, loom))]
+    pub(super) fn in_model(dev: Bound<'_>) -> Self {
+        let Coherent { mapping, memory, entry, .. } = dev.dma().coherent(PAGE_SIZE).unwrap();
+        let entry = super::batch::take_entry(dev, entry).unwrap();
+        Self::new(entry, mapping, memory).ok().unwrap()
+    }
+
     /// True when it is what an allocation of `len` bytes with `attrs`, at device addresses up to `limit`, would make.
     fn fits(&self, len: u64, attrs: Attrs, limit: DeviceAddr) -> bool {
         // The mask may have been narrowed since.
@@ -120,6 +128,32 @@ impl CoherentCache {
         let outcome = unmap(context, pages);
         drop(alone);
         outcome
+    }
+
+    /// Has pages wait without an entry of the binding.
+    #[cfg(all(test, loom))]
+    pub(super) fn open_in_model(&self) {
+        self.state.lock().phase = Phase::Open;
+    }
+
+    /// Releases a page.
+    #[cfg(all(test, loom))]
+    pub(super) fn put_in_model(&self, page: Released) {
+        if let Some(page) = self.put(page) {
+            page.entry.unmap(Some(&Quiesced::stopped()));
+        }
+    }
+
+    /// Allocates a page of those that wait.
+    #[cfg(all(test, loom))]
+    pub(super) fn take_in_model(&self) -> Option<Released> {
+        self.take(PAGE_SIZE, Attrs::empty(), DeviceAddr(u64::MAX))
+    }
+
+    /// Empties the cache, as for want of memory or for the `end` of its binding.
+    #[cfg(all(test, loom))]
+    pub(super) fn empty_in_model(&self, context: &DmaContext, end: bool) {
+        self.empty(context, end);
     }
 
     #[cfg(all(test, not(loom)))]

@@ -132,6 +132,33 @@ pub(crate) struct DmaContext {
 }
 
 impl DmaContext {
+    /// A context of `bound`, with the default masks and limits.
+    pub(super) fn new(bound: &BindingState, backend: Backend, windows: Vec<(DeviceAddr, DeviceAddr)>) -> Arc<Self> {
+        let path = match &backend {
+            Backend::Translated(domain) => AccessPath::Domain(Arc::downgrade(domain)),
+            Backend::Direct(_) => AccessPath::Direct,
+        };
+        let (system, desc) = (bound.system(), bound.desc());
+        Arc::new(Self {
+            pin_owner: PinOwner::of_device(system, &desc.name, path, desc.dma.coherent),
+            machine: Arc::clone(system),
+            device: Arc::clone(&desc.name),
+            backend_name: backend.name().into(),
+            backend,
+            coherent: desc.dma.coherent,
+            has_checker: system.policy().check_dma,
+            windows_unreadable: desc.dma.unreadable.is_some(),
+            windows,
+            mask: AtomicU64::new(DEFAULT_MASK),
+            coherent_mask: AtomicU64::new(DEFAULT_MASK),
+            max_segment_size: AtomicU64::new(DEFAULT_SEGMENT),
+            segment_boundary: AtomicU64::new(DEFAULT_BOUNDARY),
+            ended: AtomicBool::new(false),
+            quarantine: system.quarantine_table().watch(),
+            coherent_cache: CoherentCache::new(),
+        })
+    }
+
     /// Holder under which its mappings claim registers.
     pub(crate) fn holder(&self) -> &Holder {
         &self.pin_owner.holder
@@ -263,29 +290,7 @@ pub(crate) fn configure(bound: &BindingState) -> Result<(), ResourceError> {
     if member.is_none() && behind && bound.system().policy().untranslated_dma {
         bound.emit(|| EventKind::Policy { policy: "untranslated DMA".to_string() });
     }
-    let path = match &backend {
-        Backend::Translated(domain) => AccessPath::Domain(Arc::downgrade(domain)),
-        Backend::Direct(_) => AccessPath::Direct,
-    };
-    let pin_owner = PinOwner::of_device(bound.system(), &bound.desc().name, path, bound.desc().dma.coherent);
-    let context = Arc::new(DmaContext {
-        pin_owner,
-        machine: Arc::clone(bound.system()),
-        device: Arc::clone(&bound.desc().name),
-        backend_name: backend.name().into(),
-        backend,
-        coherent: bound.desc().dma.coherent,
-        has_checker: bound.system().policy().check_dma,
-        windows_unreadable: bound.desc().dma.unreadable.is_some(),
-        windows,
-        mask: AtomicU64::new(DEFAULT_MASK),
-        coherent_mask: AtomicU64::new(DEFAULT_MASK),
-        max_segment_size: AtomicU64::new(DEFAULT_SEGMENT),
-        segment_boundary: AtomicU64::new(DEFAULT_BOUNDARY),
-        ended: AtomicBool::new(false),
-        quarantine: bound.system().quarantine_table().watch(),
-        coherent_cache: CoherentCache::new(),
-    });
+    let context = DmaContext::new(bound, backend, windows);
     let holds = attached || !behind || bound.system().policy().untranslated_dma;
     bound.system().promises.check(Promise::NoSilentDowngrade, holds, || {
         alloc::format!("{}: untranslated without a policy that says so", bound.name())

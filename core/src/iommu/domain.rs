@@ -74,7 +74,7 @@ pub struct Domain {
 }
 
 impl Domain {
-    #[cfg(all(test, not(loom)))]
+    #[cfg(test)]
     pub(crate) fn new(kind: DomainKind, ops: Arc<dyn Translation>, geometry: &Geometry) -> Arc<Self> {
         Self::of(kind, ops, None, geometry, &Pages::default())
     }

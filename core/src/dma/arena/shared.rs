@@ -255,6 +255,26 @@ impl Shared {
         self.spans[0].begin(1, Range { iova: DeviceAddr(pages), len: pages });
     }
 
+    /// Maps a page at `first`, unmaps it, and maps one at `second`, each by a lease; the first one's addresses wait without a slot.
+    pub(in crate::dma) fn lease_in_model(&self, first: DeviceAddr, second: DeviceAddr) {
+        let span = &self.spans[0];
+        for (number, iova) in [(1, first), (2, second)] {
+            span.keep(iova, 1);
+            span.set_leased(true);
+            span.begin(number, Range { iova, len: PAGE_SIZE });
+            if number == 1 {
+                span.end();
+                self.spare[0].take_over(span);
+            }
+        }
+    }
+
+    /// Ends the arena as its ledger entry does whose handle was forgotten.
+    pub(in crate::dma) fn end_in_model(&self) -> Outcome {
+        assert!(self.revoke().is_none());
+        self.end_forgotten()
+    }
+
     /// Bytes of the mapping that the first slot records; 0 for none.
     pub(in crate::dma) fn mapped_in_model(&self) -> u64 {
         if self.spans[0].number.load(Ordering::Acquire) == 0 { 0 } else { self.spans[0].mapped().len }
