@@ -46,6 +46,8 @@ scenarios! {
     firmware_region = "firmware-region";
     one_context = "one-context";
     two_drivers = "two-drivers";
+    shared_voltage = "shared-voltage";
+    half_mapped = "half-mapped";
     two_devices_on_a_line = "two-devices-on-a-line";
     two_guests = "two-guests";
     guest_errs = "guest-errs";
@@ -55,6 +57,11 @@ scenarios! {
     stuck_reset = "stuck-reset";
     shared_reset = "shared-reset";
     taken_line = "taken-line";
+    guest_half_maps = "guest-half-maps";
+    arena = "arena";
+    arena_lazy = "arena-lazy";
+    lent_buffers = "lent-buffers";
+    out_of_reach = "out-of-reach";
 }
 
 #[test]

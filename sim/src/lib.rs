@@ -16,6 +16,7 @@ pub mod interpose;
 pub mod memory;
 pub mod mmu;
 pub mod models;
+pub mod page_cache;
 pub mod power;
 pub mod report;
 pub mod salvator;

@@ -40,6 +40,8 @@ struct Context {
     iotlb: BTreeMap<u64, BTreeSet<u64>>,
     /// Disabled: nothing is translated any more.
     off: bool,
+    /// It is to be disabled, once the hardware answers: no table is walked, and the IOTLB has what it had.
+    leaving: bool,
     /// Nothing is ever mapped in it.
     blocks: bool,
 }
@@ -210,6 +212,11 @@ impl Mmu {
         self.lock().flushes_to_fail > 0
     }
 
+    /// Returns true when the next map fails.
+    pub fn next_map_fails(&self) -> bool {
+        self.lock().map_fails_in == Some(0)
+    }
+
     /// Returns true when the next attachment fails.
     pub fn next_attach_fails(&self) -> bool {
         self.lock().attach_fails_in == Some(0)
@@ -264,6 +271,13 @@ impl Mmu {
         context.into_iter().flat_map(|c| c.table.iter().map(|(at, page)| (*at, *page))).collect()
     }
 
+    /// True when the IOTLB has no other translation of `at` by `stream` than that to `page`.
+    pub fn leads_to(&self, stream: u32, at: u64, page: u64) -> bool {
+        let s = self.lock();
+        let context = s.streams.get(&stream).map(|c| &s.contexts[*c]);
+        context.is_none_or(|c| c.iotlb.get(&at).is_none_or(|cached| cached.iter().all(|known| *known == page)))
+    }
+
     /// True when the last attachment of `stream` failed.
     pub fn refused(&self, stream: u32) -> bool {
         self.lock().refused.contains(&stream)
@@ -310,7 +324,10 @@ impl Mmu {
     pub fn caches(&self, base: PhysAddr, len: u64) -> bool {
         let s = self.lock();
         let to = |page: &u64| *page < base.0.saturating_add(len) && base.0 < page + PAGE_SIZE;
-        s.contexts.iter().filter(|c| !c.off).any(|c| c.iotlb.values().flatten().any(to))
+        // One that is leaving is out of reach once no stream uses it.
+        let is_used = |number: usize, c: &Context| !c.leaving || s.streams.values().any(|used| *used == number);
+        let live = s.contexts.iter().enumerate().filter(|(number, c)| !c.off && is_used(*number, c));
+        live.map(|(_, c)| c).any(|c| c.iotlb.values().flatten().any(to))
     }
 
     /// Hashes what decides the further behaviour: contexts of streams, with pages numbered in the order in which they are
@@ -332,8 +349,8 @@ impl Mmu {
                 continue;
             }
             contexts.push(*context);
-            let Context { table, iotlb, off, blocks } = &s.contexts[*context];
-            (off, blocks).hash(state);
+            let Context { table, iotlb, off, leaving, blocks } = &s.contexts[*context];
+            (off, leaving, blocks).hash(state);
             for (at, page) in table {
                 (at, number(*page)).hash(state);
             }
@@ -469,7 +486,7 @@ impl Translation for Domain {
             }
             let context = &mut s.contexts[number];
             let pages = || (0..len).step_by(PAGE_SIZE as usize);
-            if context.off {
+            if context.off || context.leaving {
                 return Err(MapError::Revoked);
             }
             if pages().any(|at| context.table.contains_key(&(iova.0 + at))) {
@@ -520,6 +537,10 @@ impl Translation for Domain {
                 s.fault_hit = true;
                 return Err(IommuError::Dead);
             }
+            if s.contexts[number].leaving {
+                s.contexts[number].off = true;
+                return Ok(());
+            }
             match (begun, range) {
                 (Some(begun), _) => s.contexts[number].forget(&begun),
                 (None, Some((first, last))) => {
@@ -533,7 +554,14 @@ impl Translation for Domain {
 
     fn retire(&self) {
         self.with(|s, number| {
-            s.contexts[number].off = true;
+            let hangs = s.flushes_to_fail > 0;
+            let context = &mut s.contexts[number];
+            if hangs && !context.off {
+                context.leaving = true;
+                context.table.clear();
+            } else {
+                context.off = true;
+            }
             s.look();
         });
     }

@@ -11,7 +11,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bindery::binding::Bound;
-use bindery::device::SupplierKind;
+use bindery::device::{NodeId, SupplierKind};
 use bindery::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::power::{Supply, SupplyError};
 
@@ -33,6 +33,8 @@ struct State {
     switches: u64,
     /// Lines that cannot be switched off.
     stuck: BTreeSet<LineId>,
+    /// Microvolts of regulators, as they were set last.
+    voltages: BTreeMap<u32, u32>,
 }
 
 /// Model of the controller: every line is off after power-up.
@@ -67,6 +69,11 @@ impl PowerController {
     /// Number of times that `line` was switched off: a device on a reset line lost its state as often.
     pub fn offs(&self, line: LineId) -> u64 {
         self.lock().lines.get(&line).map_or(0, |state| state.offs)
+    }
+
+    /// Microvolts of regulator `number`; `None` before they were set.
+    pub fn voltage(&self, number: u32) -> Option<u32> {
+        self.lock().voltages.get(&number).copied()
     }
 
     /// Makes `line` one that cannot be switched off (a reset line: asserted) any more.
@@ -135,6 +142,11 @@ impl Supply for Lines {
         }
         line.on = on;
         Ok(())
+    }
+
+    fn set_voltage(&self, _: NodeId, args: &[u32], min: u32, _: u32) -> Result<u32, SupplyError> {
+        self.0.lock().voltages.insert(args.first().copied().unwrap_or(0), min);
+        Ok(min)
     }
 }
 

@@ -24,6 +24,8 @@ pub const FRAMES_BASE: PhysAddr = PhysAddr(0x4800_0000);
 pub const FRAMES_LEN: u64 = 64 << 20;
 /// Start of the RAM for contiguous DMA memory.
 pub const CONTIGUOUS_BASE: PhysAddr = PhysAddr(0x7c00_0000);
+/// Start of the RAM that the core does not manage, if there is any.
+pub const KEPT_BASE: PhysAddr = PhysAddr(0x8000_0000);
 /// Bytes of contiguous DMA memory, unless [`Salvator::contiguous`] says otherwise.
 pub const CONTIGUOUS_LEN: u64 = 16 << 20;
 
@@ -64,6 +66,7 @@ pub struct Salvator {
     config: Config,
     frames: u64,
     contiguous: u64,
+    kept: u64,
 }
 
 impl Default for Salvator {
@@ -89,6 +92,7 @@ impl Salvator {
             },
             frames: FRAMES_LEN,
             contiguous: CONTIGUOUS_LEN,
+            kept: 0,
         }
     }
 
@@ -113,6 +117,12 @@ impl Salvator {
     /// Sets the size of contiguous RAM in bytes: whole pages, at least one, at most 64 MiB.
     pub fn contiguous(mut self, bytes: u64) -> Self {
         self.contiguous = bytes.clamp(1, 64 << 20).next_multiple_of(PAGE_SIZE);
+        self
+    }
+
+    /// Sets the size in bytes of RAM that the core does not manage, from [`KEPT_BASE`] on: whole pages, none by default, at most 1 MiB. Its owner is the board's [page cache](Board::page_cache).
+    pub fn kept(mut self, bytes: u64) -> Self {
+        self.kept = bytes.min(1 << 20).next_multiple_of(PAGE_SIZE);
         self
     }
 
@@ -145,10 +155,12 @@ impl Salvator {
 
     /// Makes the board.
     pub fn build(self) -> Arc<Board> {
-        let ranges = [
+        let mut ranges = vec![
             RamRange { base: FRAMES_BASE, len: self.frames, use_for: RamUse::Frames },
             RamRange { base: CONTIGUOUS_BASE, len: self.contiguous, use_for: RamUse::Contiguous },
+            RamRange { base: KEPT_BASE, len: self.kept, use_for: RamUse::Kept },
         ];
+        ranges.retain(|range| range.len > 0);
         Arc::new(Board::new(&ranges, self.config))
     }
 }

@@ -8,11 +8,13 @@ use bindery::dma::DmaMemory;
 use bindery::env::{Env as _, Width};
 use bindery::iommu::{DomainKind, Prot};
 use bindery::promise::Promise;
-use bindery_sim::mmu::{Access, Fault};
+use bindery_drivers::vfio::VfioError;
+use bindery_sim::mmu::{Access, Fault, Reachable};
 
 use super::ring::{ADDR, CONTROL, PAGE, RingDriver, STATUS, SpareDriver};
 use super::setup::{DRIVER, Manner, SPARE, Setup};
 use super::step::Step;
+use super::stream::How;
 use super::topology::{CONTROLLERS, DEVICES, IOMMUS};
 use crate::engine::Violation;
 
@@ -33,7 +35,7 @@ pub(super) enum Effect {
 }
 
 impl Effect {
-    fn of<T, E: std::fmt::Display>(result: Result<T, E>) -> Self {
+    pub(super) fn of<T, E: std::fmt::Display>(result: Result<T, E>) -> Self {
         result.map_or_else(|error| Self::Refused(error.to_string()), |_| Self::Done)
     }
 }
@@ -50,6 +52,19 @@ impl Setup {
             Step::Mask(d) => self.owners.of(DEVICES[d]).is_some_and(|held| !held.masks),
             Step::Grow(d) => self.owners.of(DEVICES[d]).is_some_and(|held| held.maps.len() < 3),
             Step::Shrink(d) => self.owners.of(DEVICES[d]).is_some_and(|held| held.maps.len() > 1),
+            Step::Map(d, how) => {
+                self.streams_of(d).is_some_and(|(live, _)| live.len() < 3)
+                    && (how != How::Adopted || !self.board.page_cache().pages().is_empty())
+            }
+            Step::Unmap(d) | Step::UnmapAll(d) => self.streams_of(d).is_some_and(|(live, _)| !live.is_empty()),
+            Step::Copy(d) => {
+                self.streams_of(d).is_some_and(|(live, _)| live.last().is_some_and(|how| *how != How::List))
+            }
+            Step::ReleaseArena(d) => self.streams_of(d).is_some_and(|(_, has_arena)| has_arena),
+            Step::ForgetArena(d) => self.can_forget(d),
+            Step::Lend(d) | Step::Nest(d) => self.streams_of(d).is_some(),
+            Step::Ask(d, min, max) => self.owners.of(DEVICES[d]).is_some_and(|held| held.volts != Some((min, max))),
+            Step::FailMap(i) => self.iommu_is_bound(i) && !self.iommus[i].next_map_fails(),
             Step::Lazy(d) => unbound(d) && !self.is_lazy(),
             Step::Add(d) => !self.is_there(d),
             Step::Remove(d) | Step::Vanish(d) => self.is_there(d),
@@ -57,7 +72,7 @@ impl Setup {
             Step::UnbindIommu(i) => self.iommu_is_bound(i),
             Step::BindController(c) => !self.controller_is_bound(c),
             Step::UnbindController(c) => self.controller_is_bound(c),
-            Step::FailFlush(..) | Step::Silence => true,
+            Step::FailFlush(..) | Step::Silence | Step::Look => true,
             Step::FailAttach(i) => self.iommu_is_bound(i) && !self.iommus[i].next_attach_fails(),
             Step::StickReset(d) => self.resets_of(d).any(|(c, line)| !self.controllers[c].is_stuck(line)),
             Step::RemoveDriver => self.has_driver(),
@@ -101,7 +116,9 @@ impl Setup {
             let others = (0..self.topology.devices.len()).filter(|e| *e != d && self.topology.devices[*e].line == mine);
             mine.is_none() || others.into_iter().all(|e| !(self.is_passed(e) || alone && self.is_owned(e)))
         };
+        let map_fails = self.iommus.iter().any(|iommu| iommu.next_map_fails());
         match step {
+            Step::Bind(_) | Step::Grow(_) | Step::GuestMap(..) if map_fails => Expected::Either,
             Step::Bind(d) => {
                 let is_guests = |e: &usize| self.is_passed(*e);
                 let is_reset_with = self.resets_of(d).any(|line| self.others_on(d, line).iter().any(is_guests));
@@ -120,7 +137,29 @@ impl Setup {
                 let guests = self.guests_of(&self.group(d));
                 done(guests.iter().all(|other| *other == guest))
             }
+            Step::Ask(d, min, max) => {
+                let on = self.topology.devices[d].regulator;
+                let others =
+                    (0..self.topology.devices.len()).filter(|e| *e != d && self.topology.devices[*e].regulator == on);
+                let asked = others.filter_map(|e| self.owners.of(DEVICES[e])?.volts);
+                let (low, high) = asked.fold((min, max), |(low, high), (a, b)| (low.max(a), high.min(b)));
+                done(low <= high)
+            }
+            // The IOMMU is asked again, and answers.
+            Step::GuestUnmap(..) if !self.flush_will_fail() => Expected::Done,
             Step::GuestMap(..) | Step::GuestUnmap(..) if self.has_failing_flush() => Expected::Either,
+            // A driver whose memory is in quarantine maps nothing.
+            Step::Map(..)
+            | Step::Unmap(_)
+            | Step::UnmapAll(_)
+            | Step::ReleaseArena(_)
+            | Step::Lend(_)
+            | Step::Nest(_)
+            | Step::Grow(_)
+                if self.has_failing_flush() =>
+            {
+                Expected::Either
+            }
             // Sessions of one owner share the addresses of their group.
             Step::GuestMap(d, slot) => {
                 let at = Self::slot(slot).0;
@@ -144,6 +183,11 @@ impl Setup {
     /// Returns true when an invalidation has failed since the IOMMU was bound, or the next one will.
     pub(super) fn has_failing_flush(&self) -> bool {
         self.iommus.iter().any(|iommu| iommu.had_fault() || iommu.next_flush_fails())
+    }
+
+    /// Returns true when the next invalidation will fail.
+    pub(super) fn flush_will_fail(&self) -> bool {
+        self.iommus.iter().any(|iommu| iommu.next_flush_fails())
     }
 
     /// Returns true when `step` takes a device from a guest that does not answer.
@@ -236,11 +280,14 @@ impl Setup {
                 let pulled: Vec<usize> = std::iter::once(d).chain(below).collect();
                 for d in &pulled {
                     let _ = self.board.unplug(DEVICES[*d]);
+                    // It is away from memory, whatever it was doing.
+                    self.owners.stops().jammed.remove(DEVICES[*d]);
                 }
                 let vanished = machine.device_vanished(DEVICES[d]);
                 let mut stops = self.owners.stops();
                 for d in pulled {
                     stops.running.remove(DEVICES[d]);
+                    stops.given.remove(DEVICES[d]);
                     self.gone().insert(d);
                 }
                 flag(vanished, "there is no such device")
@@ -257,6 +304,18 @@ impl Setup {
                 self.with_port(d, |port| Effect::of(port.transfer(ports, line.is_some())))
             }
             Step::Grow(d) => self.with_port(d, |port| Effect::of(port.grow())),
+            Step::Map(..)
+            | Step::Unmap(_)
+            | Step::UnmapAll(_)
+            | Step::ReleaseArena(_)
+            | Step::ForgetArena(_)
+            | Step::Copy(_)
+            | Step::Lend(_)
+            | Step::Nest(_) => self.take_streaming(step),
+            Step::Look => {
+                self.look("at some moment");
+                Effect::Done
+            }
             Step::Jam(d) => {
                 self.owners.stops().jammed.insert(DEVICES[d].into());
                 Effect::Done
@@ -268,6 +327,11 @@ impl Setup {
             Step::Shrink(d) => self.with_port(d, |port| flag(port.shrink(), "nothing was allocated")),
             Step::FailFlush(i, times) => {
                 self.iommus[i].fail(Fault::Flush, times.saturating_sub(1));
+                Effect::Done
+            }
+            Step::Ask(d, min, max) => self.with_port(d, |port| Effect::of(port.ask(min, max))),
+            Step::FailMap(i) => {
+                self.iommus[i].fail(Fault::Map, 0);
                 Effect::Done
             }
             Step::FailAttach(i) => {
@@ -329,6 +393,7 @@ impl Setup {
                             let detail = format!("{} was not reset between two users", DEVICES[d]);
                             return Err(Violation::new(Promise::ZeroedOnOwnerChange, "not reset", detail));
                         }
+                        self.reaches_nothing(d, guest)?;
                         self.answer(d, &session)?;
                         self.passed(d).session = Some((guest, Arc::new(session)));
                         Effect::Done
@@ -353,6 +418,8 @@ impl Setup {
                     let mut passed = self.passed(d);
                     passed.unconfirmed.retain(|known| *known != at.0);
                     passed.maps.insert(at.0, memory);
+                } else if matches!(result, Err(VfioError::Unconfirmed(_))) {
+                    self.passed(d).unconfirmed.push(at.0);
                 }
                 Effect::of(result)
             }
@@ -393,6 +460,28 @@ impl Setup {
         }
     }
 
+    /// Checks that device `d`, which `guest` has opened, reaches no page of an earlier user of its group.
+    fn reaches_nothing(&self, d: usize, guest: usize) -> Result<(), Violation> {
+        let group = self.group(d);
+        let mut known: Vec<(u64, u64)> = Vec::new();
+        for e in &group {
+            let passed = self.passed(*e);
+            if passed.session.as_ref().is_some_and(|(of, _)| *of == guest) {
+                // It has not closed all its devices: what it unmapped without a confirmation may still be reached.
+                return Ok(());
+            }
+            known.extend(self.topology.region(*e).into_iter().flat_map(|(a, b)| [(a, a), (b, b)]));
+        }
+        for (iommu, stream) in &self.topology.devices[d].streams {
+            let Reachable::Pages(pages) = self.iommus[*iommu].reachable(*stream) else { continue };
+            if let Some((at, page)) = pages.iter().find(|map| !known.contains(map)) {
+                let detail = format!("{} was opened, and reaches {page:#x} at {at:#x} of an earlier user", DEVICES[d]);
+                return Err(Violation::new(Promise::OneOwner, "page of an earlier user", detail));
+            }
+        }
+        Ok(())
+    }
+
     /// Checks that device `d` reaches `page` at `at` by each of its streams.
     fn reaches(&self, d: usize, at: DeviceAddr, page: u64) -> Result<(), Violation> {
         for (iommu, stream) in &self.topology.devices[d].streams {
@@ -409,7 +498,7 @@ impl Setup {
         self.passed(d).session.as_ref().map(|(_, session)| Arc::clone(session))
     }
 
-    fn with_port(&self, d: usize, act: impl for<'b> FnOnce(&super::ring::Port<'b>) -> Effect) -> Effect {
+    pub(super) fn with_port(&self, d: usize, act: impl for<'b> FnOnce(&super::ring::Port<'b>) -> Effect) -> Effect {
         let ended = Effect::Refused("unbound meanwhile".into());
         if let Some(client) = self.machine.client::<SpareDriver>(DEVICES[d]) {
             return client.call(act).unwrap_or(ended);

@@ -6,11 +6,14 @@
 //! effect that is checked, and after each the hardware is compared with what its users hold.
 
 mod effect;
+mod lent;
 mod list;
 mod oracle;
 mod ring;
 mod setup;
 mod step;
+mod stream;
+mod streams;
 mod topology;
 mod walk;
 

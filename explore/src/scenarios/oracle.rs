@@ -10,6 +10,7 @@ use bindery::addr::PhysAddr;
 use bindery::device::SupplierKind;
 use bindery::dma::DmaMemory;
 use bindery::env::IrqLine;
+use bindery::iommu::DomainKind;
 use bindery::promise::Promise;
 use bindery_sim::mmu::Reachable;
 use bindery_sim::power::LineId;
@@ -44,10 +45,19 @@ fn differs(promise: Promise, kind: &str, detail: String) -> Violation {
 impl Setup {
     /// Compares everything.
     pub(super) fn compare(&self, exact: &Strictness) -> Result<(), Violation> {
+        if let Some(wrong) = self.owners.seen().wrong.pop() {
+            return Err(wrong);
+        }
         self.lines()?;
         self.supplies(exact)?;
+        self.voltages()?;
         let free = self.free_pages();
+        if let Some(page) = self.reached().intersection(&free).next() {
+            let detail = format!("{} is free, and a device reaches it", PhysAddr(*page));
+            return Err(differs(Promise::UnreachableBeforeFree, "free page reached", detail));
+        }
         self.streams(exact, &free)?;
+        self.addresses(exact)?;
         self.pages(exact, &free)?;
         self.stops()?;
         self.watched(exact)?;
@@ -149,7 +159,7 @@ impl Setup {
             if self.topology.lines_of(d).any(|(_, line)| line.0 == SupplierKind::Reset) {
                 continue;
             }
-            needed.extend(self.topology.lines_of(d).filter(|(_, line)| line.0 != SupplierKind::Regulator));
+            needed.extend(self.topology.lines_of(d));
         }
         for (c, by, line) in &self.topology.powered {
             if self.controller_is_bound(*c) || needed.iter().any(|(of, _)| of == c) {
@@ -201,6 +211,20 @@ impl Setup {
         self.order_of_supplies()
     }
 
+    /// A regulator has a voltage that suits all who have asked for one.
+    fn voltages(&self) -> Result<(), Violation> {
+        for d in self.devices() {
+            let Some((controller, number)) = self.topology.devices[d].regulator else { continue };
+            let Some((min, max)) = self.owners.of(DEVICES[d]).and_then(|held| held.volts) else { continue };
+            let volts = self.controllers[controller].voltage(number);
+            if volts.is_none_or(|volts| !(min..=max).contains(&volts)) {
+                let detail = format!("{} asked for {min} to {max} microvolts, and has {volts:?}", DEVICES[d]);
+                return Err(differs(Promise::Claimed, "voltage", detail));
+            }
+        }
+        Ok(())
+    }
+
     /// A device goes into reset before its clock stops, and loses its power last; lines that others use as well have an
     /// order of their own.
     fn order_of_supplies(&self) -> Result<(), Violation> {
@@ -224,8 +248,14 @@ impl Setup {
 
     /// Pages that can be allocated.
     pub(super) fn free_pages(&self) -> BTreeSet<u64> {
+        self.with_free_pages(BTreeSet::clone)
+    }
+
+    /// Calls `act` with these, while nobody else can have them.
+    pub(super) fn with_free_pages<R>(&self, act: impl FnOnce(&BTreeSet<u64>) -> R) -> R {
         let all: Vec<_> = std::iter::from_fn(|| DmaMemory::allocate(self.machine.memory(), PAGE).ok()).collect();
-        all.iter().map(|memory| memory.phys().0).collect()
+        let pages = all.iter().map(|memory| memory.phys().0);
+        act(&pages.chain(self.board.page_cache().pages()).collect())
     }
 
     /// Each stream reaches the pages that the holders of its group have mapped, and no page that is free.
@@ -312,6 +342,11 @@ impl Setup {
             let detail = format!("stream {stream} of {name} does not reach {page:#x} at {at:#x}, which is mapped");
             return Err(differs(Promise::MatchingBackend, "mapping missing", detail));
         }
+        if let Some((at, page)) = own.iter().find(|(at, page)| !mmu.leads_to(stream, *at, *page)) {
+            let detail =
+                format!("stream {stream} of {name} is led elsewhere than to {page:#x} at {at:#x}, which is mapped");
+            return Err(differs(Promise::UnreachableBeforeFree, "led elsewhere", detail));
+        }
         let in_use = group.iter().any(|d| self.is_owned(*d) || self.passed(*d).session.is_some());
         let beyond_regions = |map: &&(u64, u64)| !self.has_region((iommu, stream)) || !mine.contains(map);
         if let Some((at, page)) = reached.iter().find(beyond_regions).filter(|_| !in_use && !exact.has_failed) {
@@ -328,13 +363,49 @@ impl Setup {
         Ok(())
     }
 
+    /// No device address is in use that leads nowhere, unless an arena keeps it for its next mapping. Of one that is not free, only the
+    /// core knows.
+    fn addresses(&self, exact: &Strictness) -> Result<(), Violation> {
+        if exact.has_failed || exact.has_jammed || exact.may_remember {
+            return Ok(());
+        }
+        for info in self.machine.groups().iter().map(|group| group.info()) {
+            // A guest chooses its addresses.
+            let Some((label, _, used)) = info.domain.filter(|(_, kind, _)| *kind != DomainKind::Unmanaged) else {
+                continue;
+            };
+            let members = || self.devices().filter(|d| info.members.iter().any(|name| **name == *DEVICES[*d]));
+            if members().any(|d| self.streams_of(d).is_some() || self.topology.devices[d].region) {
+                continue;
+            }
+            let held = members().flat_map(|d| self.owners.of(DEVICES[d]).unwrap_or_default().maps);
+            let held = held.map(|(at, _)| at).collect::<BTreeSet<_>>().len() as u64;
+            if used != held {
+                let detail = format!("{used} pages of addresses are in use in {label}, and {held} are mapped");
+                return Err(differs(Promise::NothingLeft, "addresses lost", detail));
+            }
+        }
+        Ok(())
+    }
+
     /// A page that is held is not free, and one that is not free is held.
     fn pages(&self, exact: &Strictness, free: &BTreeSet<u64>) -> Result<(), Violation> {
         let mut held: BTreeSet<u64> = BTreeSet::new();
         for d in self.devices() {
-            held.extend(self.owners.of(DEVICES[d]).unwrap_or_default().maps.iter().map(|(_, page)| *page));
+            let maps = self.owners.of(DEVICES[d]).unwrap_or_default().maps;
+            if self.topology.devices[d].streams.is_empty() {
+                // Its memory, or what is in place of it.
+                held.extend(maps.iter().map(|(at, _)| at & !(PAGE - 1)));
+            }
+            held.extend(maps.iter().map(|(_, page)| *page));
             held.extend(self.passed(d).maps.values().map(|memory| memory.phys().0));
         }
+        let given = self.owners.stops().given.clone();
+        if let Some(page) = given.values().flatten().find(|page| free.contains(page)) {
+            let detail = format!("{} is free, and a device that did not stop may access it", PhysAddr(*page));
+            return Err(differs(Promise::QuiescedFirst, "page in use is free", detail));
+        }
+        held.extend(self.owners.seen().lost.iter());
         if let Some(page) = held.intersection(free).next() {
             let detail = format!("{} is free, and in use", PhysAddr(*page));
             return Err(differs(Promise::UnreachableBeforeFree, "page in use is free", detail));

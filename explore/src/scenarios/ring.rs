@@ -1,7 +1,7 @@
 //! A bus master at register level, and its driver.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,9 @@ use bindery::irq::Irq;
 use bindery::power::SupplyUse;
 use bindery_sim::models::attached::{DeviceBus, DeviceModel};
 
+use super::stream::{AroundOf, How, Streams};
+use crate::engine::Violation;
+
 /// Address of a transfer. Writing it starts the transfer by port [`PORT`].
 pub(super) const ADDR: u64 = 0x0;
 /// Bit 0: a transfer has ended, and the line is high. Bit 1: it was refused. Writing anything clears both.
@@ -21,6 +24,9 @@ pub(super) const STATUS: u64 = 0x4;
 pub(super) const CONTROL: u64 = 0x8;
 /// DMA port of the next transfer.
 pub(super) const PORT: u64 = 0xc;
+
+/// What a device is given to copy.
+pub(super) const WORD: u64 = 0x1122_3344_5566_7788;
 
 /// Bytes of a page.
 pub(super) const PAGE: u64 = 4096;
@@ -97,6 +103,10 @@ pub(super) struct Held {
     pub(super) maps: Vec<(u64, u64)>,
     /// It masks its line.
     pub(super) masks: bool,
+    /// How its streamed buffers are mapped, oldest first, and true while it has an arena.
+    pub(super) streams: (Vec<How>, bool),
+    /// Voltages of its regulator that suit it, in microvolts.
+    pub(super) volts: Option<(u32, u32)>,
 }
 
 /// What drivers hold: an entry from the end of a successful probe until its driver data is dropped.
@@ -104,6 +114,7 @@ pub(super) struct Held {
 pub(super) struct Owners {
     held: Mutex<BTreeMap<String, Held>>,
     stops: Mutex<Stops>,
+    seen: Mutex<Seen>,
 }
 
 /// How devices stop.
@@ -113,13 +124,28 @@ pub(super) struct Stops {
     pub(super) jammed: BTreeSet<String>,
     /// Devices that did not, and have not been seen at rest since.
     pub(super) running: BTreeSet<String>,
+    /// Pages that these may access, where nothing translates.
+    pub(super) given: BTreeMap<String, BTreeSet<u64>>,
     /// Device that is being removed.
     pub(super) removed: Option<&'static str>,
     /// What was wrong when a device was asked to stop.
     pub(super) wrong: Vec<String>,
 }
 
+/// What drivers have seen between steps.
+#[derive(Default, Debug)]
+pub(super) struct Seen {
+    /// Pages that were lost with handles that drivers have forgotten.
+    pub(super) lost: BTreeSet<u64>,
+    /// What was wrong.
+    pub(super) wrong: Vec<Violation>,
+}
+
 impl Owners {
+    pub(super) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -134,9 +160,9 @@ impl Owners {
 }
 
 /// Entry of a device in [`Owners`], until it is dropped.
-struct Entry {
-    owners: Arc<Owners>,
-    device: String,
+pub(super) struct Entry {
+    pub(super) owners: Arc<Owners>,
+    pub(super) device: String,
 }
 
 impl Drop for Entry {
@@ -161,6 +187,8 @@ pub(super) struct RingDriver {
     pub(super) below: Below,
     /// True for a device that the machine has.
     pub(super) is_there: IsThere,
+    /// For a device whose driver streams buffers.
+    pub(super) around: AroundOf,
 }
 
 /// The same driver under another name, which a device is offered to when the first one is removed.
@@ -182,16 +210,19 @@ impl Driver for SpareDriver {
 
 /// Driver data.
 pub(super) struct Port<'b> {
-    dev: Bound<'b>,
+    pub(super) dev: Bound<'b>,
     regs: Mmio<'b>,
     ring: Coherent<'b>,
     more: Mutex<Vec<Coherent<'b>>>,
     interrupts: Arc<AtomicU32>,
-    entry: Entry,
+    /// The device was not asked to stop.
+    enabled: AtomicBool,
+    pub(super) entry: Entry,
+    pub(super) streams: Option<Streams<'b>>,
     below: Vec<(&'static str, bool)>,
     is_there: IsThere,
     irq: Option<Irq<'b>>,
-    _regulator: Option<SupplyUse>,
+    regulator: Option<SupplyUse>,
 }
 
 impl Driver for RingDriver {
@@ -211,9 +242,15 @@ impl Driver for RingDriver {
             let mut stops = self.owners.stops();
             stops.running.remove(dev.name());
             stops.jammed.remove(dev.name());
+            stops.given.remove(dev.name());
         }
         dev.mark_quiesced(Quiesced::stopped());
+        let around = (self.around)(dev.name());
+        if let Some(around) = &around {
+            around.look_between(dev, "when its memory has ended")?;
+        }
         let ring = dev.dma().coherent(PAGE)?;
+        let streams = around.map(|around| Streams::between_looks(dev, around)).transpose()?;
         let interrupts = dev.desc().resources.iter().any(|r| matches!(r, bindery::device::Resource::Irq { .. }));
         let requests = Arc::new(AtomicU32::new(0));
         let (handle, seen) = (regs.handle(), Arc::clone(&requests));
@@ -230,7 +267,7 @@ impl Driver for RingDriver {
             dev.add_child(child)?;
         }
         regs.write32(CONTROL, 1)?;
-        let held = Held { maps: vec![place(&ring)], masks: false };
+        let held = Held { maps: vec![place(&ring)], streams: (Vec::new(), streams.is_some()), ..Held::default() };
         self.owners.lock().insert(dev.name().to_owned(), held);
         let entry = Entry { owners: Arc::clone(&self.owners), device: dev.name().to_owned() };
         Ok(Port {
@@ -239,15 +276,18 @@ impl Driver for RingDriver {
             ring,
             more: Mutex::default(),
             interrupts: requests,
+            enabled: AtomicBool::new(true),
             entry,
+            streams,
             below: (self.below)(dev.name()),
             is_there: Arc::clone(&self.is_there),
             irq,
-            _regulator: regulator,
+            regulator,
         })
     }
 
     fn quiesce(port: &Port<'_>) -> Result<Quiesced, QuiesceError> {
+        port.enabled.store(false, Ordering::Relaxed);
         let (owners, name) = (&port.entry.owners, port.entry.device.as_str());
         let mut stops = owners.stops();
         let removed = stops.removed == Some(name);
@@ -261,6 +301,8 @@ impl Driver for RingDriver {
         );
         if stops.jammed.contains(name) {
             stops.running.insert(name.to_owned());
+            let maps = owners.of(name).unwrap_or_default().maps;
+            stops.given.insert(name.to_owned(), maps.iter().map(|(at, _)| at & !(PAGE - 1)).collect());
             return Err(QuiesceError("it does not stop"));
         }
         drop(stops);
@@ -278,33 +320,42 @@ impl<'b> Port<'b> {
     /// Has the device copy a word by each of its `ports`, and raise its line if it has one.
     pub(super) fn transfer(&self, ports: usize, has_line: bool) -> Result<(), String> {
         for port in 0..ports {
-            let word = 0x1122_3344_5566_7788_u64.rotate_left(8 * port as u32);
+            let word = WORD.rotate_left(8 * port as u32);
             self.ring.write_bytes(0, &word.to_le_bytes());
             self.ring.write_bytes(8, &[0; 8]);
-            let before = self.interrupts.load(Ordering::Relaxed);
-            let start = || {
-                self.regs.write32(PORT, port as u32)?;
-                self.regs.write32(ADDR, self.ring.device_addr().0 as u32)
-            };
-            start().map_err(|error| error.to_string())?;
-            let done = || {
-                if has_line {
-                    self.interrupts.load(Ordering::Relaxed) > before
-                } else {
-                    self.regs.read32(STATUS).is_ok_and(|status| status & 1 != 0)
-                }
-            };
-            if !self.dev.wait_until(Duration::from_micros(400), Duration::from_micros(50), done) {
-                return Err(format!("the transfer by port {port} did not end"));
-            }
-            if !has_line {
-                let _ = self.regs.write32(STATUS, 0);
-            }
+            self.copy(port, self.ring.device_addr().0, has_line)?;
             let mut copy = [0; 8];
             self.ring.read_bytes(8, &mut copy);
             if u64::from_le_bytes(copy) != !word {
                 return Err(format!("the transfer by port {port} gave {:#x}", u64::from_le_bytes(copy)));
             }
+        }
+        Ok(())
+    }
+
+    /// Has the device copy the word at `at` by `port`, and waits until it is done.
+    pub(super) fn copy(&self, port: usize, at: u64, has_line: bool) -> Result<(), String> {
+        if !self.enabled.load(Ordering::Relaxed) {
+            return Err("the device is stopped".into());
+        }
+        let before = self.interrupts.load(Ordering::Relaxed);
+        let start = || {
+            self.regs.write32(PORT, port as u32)?;
+            self.regs.write32(ADDR, at as u32)
+        };
+        start().map_err(|error| error.to_string())?;
+        let done = || {
+            if has_line {
+                self.interrupts.load(Ordering::Relaxed) > before
+            } else {
+                self.regs.read32(STATUS).is_ok_and(|status| status & 1 != 0)
+            }
+        };
+        if !self.dev.wait_until(Duration::from_micros(400), Duration::from_micros(50), done) {
+            return Err(format!("the transfer by port {port} did not end"));
+        }
+        if !has_line {
+            let _ = self.regs.write32(STATUS, 0);
         }
         Ok(())
     }
@@ -315,6 +366,14 @@ impl<'b> Port<'b> {
             irq.mask();
             self.held(|held| held.masks = true);
         }
+    }
+
+    /// Asks for a voltage from `min` to `max`.
+    pub(super) fn ask(&self, min: u32, max: u32) -> Result<u32, String> {
+        let regulator = self.regulator.as_ref().ok_or("it has no regulator")?;
+        let volts = regulator.set_voltage(min, max).map_err(|error| error.to_string())?;
+        self.held(|held| held.volts = Some((min, max)));
+        Ok(volts)
     }
 
     /// Allocates one more page.
@@ -339,7 +398,7 @@ impl<'b> Port<'b> {
         self.more.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn held(&self, change: impl FnOnce(&mut Held)) {
+    pub(super) fn held(&self, change: impl FnOnce(&mut Held)) {
         self.entry.owners.lock().entry(self.entry.device.clone()).and_modify(change);
     }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bindery::addr::{DeviceAddr, PhysAddr};
 use bindery::binding::Phase;
-use bindery::device::{DeviceDesc, NodeId, PciIdentity, RegionKind, ReservedRegion, Resource, Supplier, SupplierKind};
+use bindery::device::{
+    DeviceDesc, DmaRange, NodeId, PciIdentity, RegionKind, ReservedRegion, Resource, Supplier, SupplierKind,
+};
 use bindery::dma::DmaMemory;
 use bindery::driver::Driver as _;
 use bindery::env::{Env as _, IrqLine, Trigger};
@@ -23,10 +25,15 @@ use bindery_sim::salvator::Salvator;
 use super::ring::{Owners, PAGE, RingDriver, RingModel, SpareDriver};
 use super::topology::{BRIDGES, CONTROLLERS, DEVICES, IOMMUS, Topology};
 use crate::engine::Violation;
+use crate::scene::env::InstrumentedEnv;
 use crate::scene::fixture::Fixture;
 
 /// Pages of RAM. Few, so that the oracle can ask for each of them.
 const PAGES: u64 = 20;
+/// Pages of RAM that somebody else owns, out of the reach of a device that is short of address lines.
+const KEPT: u64 = 3;
+/// First address that such a device does not reach.
+const SHORT: u64 = 0x8000_0000;
 /// Time that a guest may take to release a device.
 pub(super) const RELEASE: Duration = Duration::from_millis(2);
 /// The driver of devices.
@@ -62,9 +69,11 @@ pub(super) struct Passed {
 
 /// The system. Steps of the scenario and concurrent operations act on it from any thread.
 pub(super) struct Setup {
+    pub(super) me: Weak<Self>,
     pub(super) topology: Topology,
     pub(super) machine: Arc<Machine>,
     pub(super) board: Arc<Board>,
+    pub(super) env: Arc<InstrumentedEnv>,
     pub(super) iommus: Vec<Arc<Mmu>>,
     pub(super) controllers: Vec<Arc<PowerController>>,
     pub(super) owners: Arc<Owners>,
@@ -109,8 +118,14 @@ impl Setup {
         }
         let controllers: Vec<_> = (0..topology.controllers).map(|_| PowerController::new()).collect();
         let mut board = Salvator::new().frames(PAGES * PAGE).contiguous(PAGE);
+        if topology.devices.iter().any(|device| device.buffers.is_some()) {
+            board = board.kept(KEPT * PAGE);
+        }
         for (d, device) in topology.devices.iter().enumerate() {
-            let mut wiring = Wiring::new(DEVICES[d], registers(d), PAGE).coherent();
+            let mut wiring = Wiring::new(DEVICES[d], registers(d), PAGE);
+            if device.buffers.is_none_or(|buffers| !buffers.apart) {
+                wiring = wiring.coherent();
+            }
             wiring = device.line.into_iter().fold(wiring, Wiring::line);
             wiring = device.streams.iter().fold(wiring, |wiring, (i, stream)| wiring.stream(&iommus[*i], *stream));
             if device.streams.is_empty() {
@@ -141,9 +156,11 @@ impl Setup {
             let powered = powered.collect();
             controller_nodes.extend(add(name, "test,power", powered));
         }
-        let setup = Self {
+        let setup = Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             topology: topology.clone(),
             board: Arc::clone(&fixture.board),
+            env: Arc::clone(&fixture.env),
             guests: GUESTS.iter().map(|name| OwnerId::new(name)).collect(),
             passed: Arc::new(topology.devices.iter().map(|_| Mutex::default()).collect()),
             manner,
@@ -158,10 +175,10 @@ impl Setup {
             iommu_nodes,
             controller_nodes,
             machine,
-        };
+        });
         setup.populate();
         setup.machine.set_autoprobe(autoprobe);
-        (Arc::new(setup), fixture)
+        (setup, fixture)
     }
 
     fn populate(&self) {
@@ -241,6 +258,7 @@ impl Setup {
             children: Arc::new(children),
             below: Arc::new(below),
             is_there: Arc::new(is_there),
+            around: self.around(),
         }
     }
 
@@ -257,7 +275,10 @@ impl Setup {
         let spec = &self.topology.devices[d];
         let mut desc = DeviceDesc::new(DEVICES[d]);
         desc.compatible.push("test,ring".into());
-        desc.dma.coherent = true;
+        desc.dma.coherent = spec.buffers.is_none_or(|buffers| !buffers.apart);
+        if spec.buffers.is_some_and(|buffers| buffers.short) {
+            desc.dma.ranges.push(DmaRange { bus: 0, phys: PhysAddr(0), len: SHORT });
+        }
         desc.resources.push(Resource::Mem { base: registers(d), len: PAGE });
         desc.resources.extend(spec.line.map(|line| Resource::Irq { line: IrqLine(line), trigger: Trigger::LevelHigh }));
         desc.pci = spec.pci.then(|| PciIdentity {

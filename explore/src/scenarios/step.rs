@@ -1,6 +1,7 @@
 //! The steps that scenarios are made of.
 
 use super::setup::Setup;
+use super::stream::How;
 use super::topology::{CONTROLLERS, DEVICES, IOMMUS};
 
 /// One step. Devices, IOMMUs, controllers and guests are named by their index.
@@ -21,6 +22,26 @@ pub(super) enum Step {
     Grow(usize),
     /// The driver releases it.
     Shrink(usize),
+    /// The driver maps one more buffer: how.
+    Map(usize, How),
+    /// It unmaps what it mapped first.
+    Unmap(usize),
+    UnmapAll(usize),
+    /// It gives its arena back, or forgets it.
+    ReleaseArena(usize),
+    ForgetArena(usize),
+    /// The device copies a word in the buffer that was mapped last.
+    Copy(usize),
+    /// The driver lends buffers for the time of a call.
+    Lend(usize),
+    /// The driver closes a group of resources with another one in it.
+    Nest(usize),
+    /// What is free is compared with what devices reach.
+    Look,
+    /// The driver asks for a voltage of its regulator: from and to, in microvolts.
+    Ask(usize, u32, u32),
+    /// The IOMMU has no memory for the next map.
+    FailMap(usize),
     /// The next invalidations of the IOMMU are not confirmed: how many.
     FailFlush(usize, u32),
     /// The IOMMU refuses the next attachment of a stream.
@@ -80,6 +101,20 @@ impl Step {
         Self::Transfer(_) => "transfer",
         Self::Grow(_) => "memory is allocated",
         Self::Shrink(_) => "memory is released",
+        Self::Map(_, How::Pages) => "three pages are mapped",
+        Self::Map(_, How::List) => "a list is mapped",
+        Self::Map(_, How::Adopted) => "a page of another owner is mapped",
+        Self::Map(_, How::Alone) => "a page is mapped by itself",
+        Self::Unmap(_) => "a buffer is unmapped",
+        Self::UnmapAll(_) => "all buffers are unmapped",
+        Self::ReleaseArena(_) => "the arena is given back",
+        Self::ForgetArena(_) => "the arena is forgotten",
+        Self::Copy(_) => "a buffer is used",
+        Self::Lend(_) => "buffers are lent",
+        Self::Nest(_) => "groups are nested",
+        Self::Look => "what is free is looked at",
+        Self::Ask(..) => "a voltage is asked for",
+        Self::FailMap(_) => "a map fails",
         Self::FailFlush(..) => "invalidations are not confirmed",
         Self::FailAttach(_) => "an attachment is refused",
         Self::StickReset(_) => "reset is stuck",
@@ -102,8 +137,12 @@ impl Step {
     pub(super) fn text(self) -> String {
         let what = self.name().trim_start_matches("step: ");
         match self {
-            Self::Silence | Self::RemoveDriver | Self::AddDriver => what.into(),
-            Self::BindIommu(i) | Self::UnbindIommu(i) | Self::FailFlush(i, _) | Self::FailAttach(i) => {
+            Self::Silence | Self::Look | Self::RemoveDriver | Self::AddDriver => what.into(),
+            Self::BindIommu(i)
+            | Self::UnbindIommu(i)
+            | Self::FailFlush(i, _)
+            | Self::FailMap(i)
+            | Self::FailAttach(i) => {
                 format!("{}: {what}", IOMMUS[i])
             }
             Self::BindController(c) | Self::UnbindController(c) => format!("{}: {what}", CONTROLLERS[c]),
@@ -119,6 +158,15 @@ impl Step {
             | Self::Transfer(d)
             | Self::Grow(d)
             | Self::Shrink(d)
+            | Self::Map(d, _)
+            | Self::Ask(d, ..)
+            | Self::Unmap(d)
+            | Self::UnmapAll(d)
+            | Self::ReleaseArena(d)
+            | Self::ForgetArena(d)
+            | Self::Copy(d)
+            | Self::Lend(d)
+            | Self::Nest(d)
             | Self::Lazy(d)
             | Self::StickReset(d)
             | Self::Jam(d)

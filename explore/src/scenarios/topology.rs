@@ -15,6 +15,15 @@ pub(super) const BRIDGES: [&str; 2] = ["0000:01:00.0", "0000:00:01.0"];
 /// Names of power controllers.
 pub(super) const CONTROLLERS: [&str; 2] = ["power-a", "power-b"];
 
+/// How a device reaches the buffers that its driver streams.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Buffers {
+    /// It does not snoop the CPU's cache.
+    pub(super) apart: bool,
+    /// It reaches memory below 2 GiB only, by itself.
+    pub(super) short: bool,
+}
+
 /// One device.
 #[derive(Clone, Default, Debug)]
 pub(super) struct DeviceSpec {
@@ -32,6 +41,8 @@ pub(super) struct DeviceSpec {
     pub(super) below: Option<usize>,
     /// Firmware has it use two pages that must stay mapped.
     pub(super) region: bool,
+    /// Its driver streams buffers.
+    pub(super) buffers: Option<Buffers>,
     /// It is a PCI function behind the bridges [`BRIDGES`].
     pub(super) pci: bool,
 }

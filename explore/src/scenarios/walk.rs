@@ -91,6 +91,7 @@ impl Walk<'_> {
         let chooser = self.scene.chooser().clone();
         let expected = if self.is_upset { Expected::Either } else { self.setup.expected(step) };
         let held = self.setup.held();
+        let (answers, preempted) = (!self.setup.flush_will_fail(), self.scene.was_preempted());
         chooser.log(|| format!("== {}", step.text()));
         let (is_asked, begun) = (self.setup.asks_a_silent_guest(step), self.setup.board.now());
         let effect = self.setup.take(step)?;
@@ -132,13 +133,17 @@ impl Walk<'_> {
                 self.exact.refusals += 1;
             }
             Step::StickReset(_) => self.is_upset = true,
-            // Batches are flushed by a timer, whatever the users do.
-            Step::Silence if !self.setup.has_failing_flush() => self.exact.may_remember = false,
             Step::Silence => {}
             _ if self.setup.is_lazy() => self.exact.may_remember = true,
             _ => {}
         }
         self.scene.step("step")?;
+        // Batches are flushed by a timer, whatever the users do. A concurrent operation may have queued more.
+        if step == Step::Silence && self.scene.was_preempted() != preempted {
+            self.exact.may_remember |= self.setup.is_lazy();
+        } else if step == Step::Silence && answers {
+            self.exact.may_remember = false;
+        }
         self.forget_revoked();
         self.nobody_waits_for_what_is_there()?;
         if step == Step::RemoveDriver {
@@ -214,11 +219,12 @@ impl Walk<'_> {
             controller.hash_state(&mut state);
         }
         for (device, held) in self.setup.owners.lock().iter() {
-            (device, held.maps.len(), held.masks).hash(&mut state);
+            (device, held.maps.len(), held.masks, &held.streams, held.volts).hash(&mut state);
         }
         {
             let stops = self.setup.owners.stops();
             (&stops.jammed, &stops.running).hash(&mut state);
+            (stops.given.len(), self.setup.owners.seen().lost.len()).hash(&mut state);
         }
         self.setup.gone().hash(&mut state);
         for d in 0..self.setup.topology.devices.len() {
@@ -276,6 +282,7 @@ impl Walk<'_> {
             let _ = machine.unbind(DEVICES[d], SPARE);
             let _ = setup.board.plug(DEVICES[d]);
             setup.owners.stops().running.remove(DEVICES[d]);
+            setup.owners.stops().given.remove(DEVICES[d]);
             if !setup.is_there(d) && setup.parent(d).is_none() {
                 let _ = machine.add_device(setup.describe(d));
             }
@@ -323,7 +330,10 @@ impl Walk<'_> {
         self.scene.check("recovered")?;
         (self.exact.may_remember, self.exact.has_jammed, self.exact.refusals) = (false, false, 0);
         self.is_upset = false;
+        // What is lost with a forgotten handle is all that may differ (P9).
+        let lost = std::mem::take(&mut self.setup.owners.seen().lost);
         let same = self.state(0) == start;
+        self.setup.owners.seen().lost = lost;
         machine.set_autoprobe(false);
         self.scene.chooser().check(Promise::NothingLeft, same, kind, || {
             format!("the state is not the initial one: {}", self.scene.fixture.difference())

@@ -34,6 +34,17 @@ impl InstrumentedEnv {
         *self.hooks.lock().unwrap_or_else(PoisonError::into_inner) = hooks;
     }
 
+    /// Calls `act` without faults and preemptions.
+    pub(crate) fn quietly<R>(&self, act: impl FnOnce() -> R) -> R {
+        let hooks = self.hooks();
+        let before = hooks.as_ref().map(|hooks| hooks.disable_faults(true));
+        let result = act();
+        if let (Some(hooks), Some(before)) = (hooks, before) {
+            hooks.disable_faults(before);
+        }
+        result
+    }
+
     fn hooks(&self) -> Option<Arc<Hooks>> {
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -88,8 +88,9 @@ impl Hooks {
         }
     }
 
-    pub(crate) fn disable_faults(&self, disable: bool) {
-        self.faults_disabled.store(disable, Ordering::Relaxed);
+    /// Returns what was said before.
+    pub(crate) fn disable_faults(&self, disable: bool) -> bool {
+        self.faults_disabled.swap(disable, Ordering::Relaxed)
     }
 
     fn are_faults_disabled(&self) -> bool {

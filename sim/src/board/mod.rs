@@ -29,6 +29,7 @@ use crate::models::attached::Attached;
 use crate::models::ipmmu::Fault;
 use crate::models::pci::{Host, Severity};
 use crate::models::sata::SataFaults;
+use crate::page_cache::PageCache;
 use crate::report::ModelError;
 use crate::trace::TraceEntry;
 use state::State;
@@ -84,6 +85,7 @@ struct Inner {
     /// Board time in nanoseconds; the clock in `state` moves it.
     now: Arc<AtomicU64>,
     sink: SpinLock<Option<Weak<dyn IrqSink>>>,
+    page_cache: PageCache,
     events: Events,
     faults: FaultPlan,
     cpus: usize,
@@ -107,6 +109,7 @@ impl Board {
             now: state.clock.shared_now(),
             state: SpinLock::new(state),
             sink: SpinLock::new(None),
+            page_cache: PageCache::new(ranges),
             events: Events::default(),
             faults: FaultPlan::default(),
             cpus,
@@ -124,6 +127,11 @@ impl Board {
     /// The RAM, for tools and tests. The core accesses it as its [`Memory`](bindery::env::Memory).
     pub fn ram(&self) -> &Arc<Ram> {
         &self.inner.ram
+    }
+
+    /// The owner of the pages of RAM that the core does not manage.
+    pub fn page_cache(&self) -> &PageCache {
+        &self.inner.page_cache
     }
 
     /// Plan of injected faults.

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use super::slots::Slots;
 use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::binding::{Entry, ResourceKind, UnwindCtx};
+use crate::dma::check::Op;
 use crate::dma::{DmaContext, PagePins};
 use crate::event::Outcome;
 use crate::iommu::{Domain, Gather, Range, UnmapError};
@@ -193,6 +194,8 @@ impl Shared {
         let mut lost = Outcome::Returned;
         let mut removed = Vec::with_capacity(mapped.len());
         for span in mapped {
+            let Range { iova: addr, len } = span.mapped();
+            machine.check_dma(|| Op::Forgotten { device: Arc::clone(device), addr, len });
             let gone = if span.end_lease(machine, domain, &mut gather) {
                 Ok(())
             } else {

@@ -107,6 +107,16 @@ impl Mappings {
             && self.ended.iter().any(|(first, len)| covers(*first, *len, addr))
     }
 
+    /// Removes and returns the mappings whose first address is one of `len` bytes at `addr`.
+    pub(super) fn take_within(&mut self, addr: DeviceAddr, len: u64) -> Vec<ActiveMapping> {
+        let inside = addr.0..addr.0.saturating_add(len);
+        let taken =
+            self.active.extract_if(inside, |_, _| true).flat_map(|(_, at)| core::iter::once(at.first).chain(at.others));
+        let taken: Vec<_> = taken.collect();
+        self.count -= taken.len();
+        taken
+    }
+
     /// Removes and returns all mappings.
     pub(super) fn drain(&mut self) -> Vec<ActiveMapping> {
         self.count = 0;

@@ -75,6 +75,15 @@ pub enum Op {
     },
     /// A mapping is unmapped, or an allocation freed.
     Unmap(Record),
+    /// Mappings were forgotten by the driver, and unmapped without it: all in the range.
+    Forgotten {
+        /// Name of the device.
+        device: Arc<str>,
+        /// First device address.
+        addr: DeviceAddr,
+        /// Length in bytes.
+        len: u64,
+    },
     /// Ownership of a range is transferred to the CPU or to the device.
     Sync {
         /// Parameters of the sync.

@@ -88,6 +88,10 @@ impl Checker {
         match op {
             Op::Map { record, checked } => self.map(record, checked),
             Op::Unmap(record) => self.unmap(&record),
+            Op::Forgotten { device, addr, len } => {
+                self.forgotten(&device, addr, len);
+                Vec::new()
+            }
             Op::Sync { record, to_cpu } => self.sync(&record, to_cpu),
             Op::Unbound { device } => self.end(&device, Check::LeftAtUnbind),
             Op::ProbeFailed { device } => self.end(&device, Check::LeftAfterFailedProbe),
@@ -185,6 +189,14 @@ impl Checker {
         }
         compare(&active, r, &mut found);
         found.list
+    }
+
+    /// Drops the mappings in a range, of which nobody says any more how each was made.
+    fn forgotten(&mut self, name: &Arc<str>, addr: DeviceAddr, len: u64) {
+        let Some(device) = self.devices.get_mut(name) else { return };
+        let taken = device.mappings.take_within(addr, len);
+        self.tracked -= taken.len();
+        taken.iter().filter_map(|active| active.lines).for_each(|key| self.lines.remove(key));
     }
 
     fn sync(&self, r: &Record, to_cpu: bool) -> Vec<Misuse> {

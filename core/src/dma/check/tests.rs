@@ -73,6 +73,10 @@ fn descriptor(owned: bool) -> Op {
     Op::Descriptor { device: sata(), addr: DeviceAddr(0x1800), owned }
 }
 
+fn forgotten(addr: u64) -> Op {
+    Op::Forgotten { device: sata(), addr: DeviceAddr(addr), len: 0x1000 }
+}
+
 fn queued(addr: u64) -> Op {
     Op::Queued { backend: "iommu context 1".into(), addr: DeviceAddr(addr), len: 0x1000 }
 }
@@ -243,8 +247,14 @@ cases! {
             map(single()),
         ];
     a_mapping_without_a_translation_is_found: TranslationGone,
-        wrong [map(single()), Op::TranslationGone { device: sata() }],
-        right [map(single()), unmap(single()), Op::TranslationGone { device: sata() }];
+        wrong [map(single()), forgotten(0x2000), Op::TranslationGone { device: sata() }],
+        right [
+            map(single()),
+            unmap(single()),
+            map(single()),
+            forgotten(0x1000),
+            Op::TranslationGone { device: sata() },
+        ];
 }
 
 #[test]

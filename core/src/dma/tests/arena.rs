@@ -110,6 +110,8 @@ fn slots_are_unmapped_newest_first_when_the_binding_ends() {
             let mut expected = mapped.lock().unwrap().clone();
             expected.reverse();
             assert_eq!(board.mmu.state.lock().unwrap().unmapped, expected, "P3: {kind}, {keep}");
+            // The checker does not take what nobody can unmap any more for what was left.
+            assert_eq!(board.machine.dma_misuses(), [], "{kind}, {keep}");
         }
     }
 }

@@ -332,4 +332,49 @@ pub(super) const ALL: &[Spec] = &[
         autoprobe: true,
         ..SPEC
     },
+    Spec {
+        name: "shared-voltage",
+        title: "two devices that share a regulator ask for voltages, and one of them does not stop",
+        topology: |n| {
+            let regulator = Some((0, n.distinct(3)));
+            let device = || DeviceSpec { regulator, ..DeviceSpec::default() };
+            Topology::of(n, vec![device(), device()]).controllers(1)
+        },
+        begin: &[Step::Bind(A), Step::Bind(B), Step::Ask(A, 1_800_000, 1_800_000), Step::Ask(B, 1_700_000, 1_900_000)],
+        steps: &[
+            Step::Ask(B, 3_300_000, 3_300_000),
+            Step::Unbind(B),
+            Step::Bind(B),
+            Step::Jam(B),
+            Step::Unbind(A),
+            Step::Vanish(B),
+            Step::Add(B),
+        ],
+        concurrent: &[Step::Unbind(B)],
+        rounds: 3,
+        ..SPEC
+    },
+    Spec {
+        name: "half-mapped",
+        title: "one of two IOMMUs has no memory for a map, and the other one does not confirm that it is undone",
+        topology: |n| {
+            let streams = vec![(0, n.distinct(0)), (1, n.distinct(1))];
+            Topology::of(n, vec![DeviceSpec { streams, ..DeviceSpec::default() }]).iommus(&[true, false])
+        },
+        begin: &[Step::Bind(A), Step::FailMap(B)],
+        steps: &[
+            Step::FailFlush(A, 1),
+            Step::FailFlush(B, 9),
+            Step::Grow(A),
+            Step::Shrink(A),
+            Step::Silence,
+            Step::UnbindIommu(B),
+            Step::BindIommu(B),
+            Step::Unbind(A),
+            Step::Bind(A),
+        ],
+        concurrent: &[Step::Unbind(A)],
+        rounds: 3,
+        ..SPEC
+    },
 ];

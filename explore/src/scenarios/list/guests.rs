@@ -241,4 +241,29 @@ pub(super) const ALL: &[Spec] = &[
         autoprobe: true,
         ..SPEC
     },
+    Spec {
+        name: "guest-half-maps",
+        title: "a map of a guest fails at one of two IOMMUs, and the other one does not confirm that it is undone",
+        topology: |n| {
+            let device = DeviceSpec {
+                streams: vec![(0, n.distinct(0)), (1, n.distinct(1))],
+                supplies: vec![(0, (Reset, n.distinct(1)))],
+                ..DeviceSpec::default()
+            };
+            Topology::of(n, vec![device]).iommus(&[true, true]).controllers(1)
+        },
+        begin: &[Step::Give(A), Step::Open(A, 0), Step::FailMap(B)],
+        steps: &[
+            Step::FailFlush(A, 1),
+            Step::FailFlush(A, 2),
+            Step::GuestMap(A, 0),
+            Step::GuestUnmap(A, 0),
+            Step::Silence,
+            Step::Close(A),
+            Step::Open(A, 1),
+            Step::TakeBack(A),
+        ],
+        concurrent: &[Step::TakeBack(A)],
+        ..SPEC
+    },
 ];

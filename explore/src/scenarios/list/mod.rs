@@ -2,6 +2,7 @@
 
 mod devices;
 mod guests;
+mod streams;
 
 use super::setup::Manner;
 use super::step::Step;
@@ -47,5 +48,5 @@ const SPEC: Spec = Spec {
 
 /// All of them.
 pub(in crate::scenarios) fn all() -> impl Iterator<Item = &'static Spec> {
-    devices::ALL.iter().chain(guests::ALL)
+    devices::ALL.iter().chain(guests::ALL).chain(streams::ALL)
 }
