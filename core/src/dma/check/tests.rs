@@ -264,6 +264,13 @@ fn the_rest_of_a_mapping_stays_unmapped_when_its_first_part_is_mapped_again() {
     assert_eq!(checks(&run(ops)), [Check::UseAfterUnmap]);
 }
 
+#[test]
+fn a_mapping_is_freed_while_the_hardware_owns_descriptors_that_point_elsewhere() {
+    let at = |addr| Op::Descriptor { device: sata(), addr: DeviceAddr(addr), owned: true };
+    assert_eq!(run([map(single()), at(0xfff), at(0x2000), unmap(single())]), []);
+    assert_eq!(checks(&run([map(single()), at(0x1fff), unmap(single())])), [Check::FreeWhileOwned]);
+}
+
 /// A mapping in one direction and a sync in another.
 fn run_of(mapped: Direction, synced: Direction, to_cpu: bool) -> Vec<Op> {
     let sync = Op::Sync { record: with(|r| r.direction = synced), to_cpu };

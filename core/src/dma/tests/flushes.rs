@@ -201,6 +201,35 @@ fn what_is_flushed_is_not_free_before_the_flush_that_has_it_is_confirmed() {
     assert_eq!(found, [Check::ReusedBeforeFlush]);
 }
 
+#[test]
+fn a_retry_tells_the_checker_of_what_it_has_flushed_and_of_nothing_else() {
+    let board = TestBoard::translated(DomainKind::Lazy);
+    let mmu = Arc::clone(&board.mmu);
+    board.run(move |dev| {
+        let machine = dev.state.system();
+        let domain = machine.iommus().groups()[0].domain().unwrap();
+        let map = || dev.dma().map(dev.dma().buffer(4096).unwrap(), Direction::FromDevice);
+        let (first, second) = (map()?, map()?);
+        let (lost, waits) = (first.device_addr(), second.device_addr());
+        drop(first.unmap()?);
+        mmu.state.lock().unwrap().unresponsive = true;
+        assert!(!domain.confirm_queue(machine));
+        mmu.state.lock().unwrap().unresponsive = false;
+        drop(second.unmap()?);
+        assert!(domain.retry(machine) && domain.is_queued(Range { iova: waits, len: 4096 }));
+        // What a core does that uses both addresses again.
+        for (addr, misuses) in [(lost, 0), (waits, 1)] {
+            let record = record(&domain, dev.name(), addr);
+            machine.check_dma(|| Op::Map { record: record.clone(), checked: true });
+            machine.check_dma(|| Op::Unmap(record));
+            assert_eq!(machine.dma_misuses().len(), misuses, "{addr}");
+        }
+        Ok(Vec::new())
+    });
+    let found: Vec<_> = board.machine.dma_misuses().iter().map(|misuse| misuse.check).collect();
+    assert_eq!(found, [Check::ReusedBeforeFlush]);
+}
+
 fn record(domain: &Domain, device: &str, addr: DeviceAddr) -> Record {
     Record {
         device: device.into(),
