@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use core::ops::Range;
 
 use super::backend::{Backend, Revocation};
-use super::check::{CpuMemory, Op, Record};
+use super::check::{Call, CpuMemory, Op};
 use super::piece::{Backing, Piece, Pieces};
 use super::pin::{PagePin, PagePins};
 use super::sync::{Run, SyncFor};
@@ -130,7 +130,7 @@ impl NewMapping<'_> {
             });
         }
         for piece in mapping.pieces.as_slice() {
-            machine.check_dma(|| Op::Map { record: mapping.record(piece), checked: true });
+            machine.check_call(|checker| checker.map(&mapping.call(piece), true));
         }
         MappingEntry { mapping, pins }
     }
@@ -181,16 +181,16 @@ impl Mapping {
 
     fn check_sync(&self, to_cpu: bool) {
         for piece in self.pieces.as_slice() {
-            self.context.machine.check_dma(|| Op::Sync { record: self.record(piece), to_cpu });
+            self.context.machine.check_call(|checker| checker.sync(&self.call(piece), to_cpu));
         }
     }
 
-    /// Record of one piece for the checker.
-    fn record(&self, piece: &Piece) -> Record {
+    /// What the checker is told of one piece.
+    fn call(&self, piece: &Piece) -> Call<'_> {
         let registers = matches!(piece.backing, Backing::Registers(..));
-        Record {
-            device: Arc::clone(&self.context.device),
-            backend: Arc::clone(&self.context.backend_name),
+        Call {
+            device: &self.context.device,
+            backend: &self.context.backend_name,
             kind: self.kind,
             addr: piece.addr,
             len: piece.len(),
@@ -239,7 +239,7 @@ impl Mapping {
             format!("{}: {addr} is freed after the back-end that allocated it was torn down", context.device)
         });
         for piece in self.pieces.as_slice() {
-            machine.check_dma(|| Op::Unmap(self.record(piece)));
+            machine.check_call(|checker| checker.unmap(&self.call(piece)));
         }
         if context.backend.domain().is_some_and(|d| d.kind() == DomainKind::Lazy) {
             machine.check_dma(|| Op::Queued { backend: Arc::clone(&context.backend_name), addr, len });

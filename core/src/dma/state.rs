@@ -92,13 +92,29 @@ impl System {
     #[inline]
     pub(crate) fn check_dma(&self, op: impl FnOnce() -> Op) {
         if self.policy().check_dma {
-            self.feed_checker(op());
+            let op = op();
+            self.with_checker(|checker| checker.feed(op));
+        }
+    }
+
+    /// As [`check_dma`](Self::check_dma), of a call whose parameters are borrowed.
+    #[inline]
+    pub(crate) fn check_call(&self, check: impl FnOnce(&mut Checker) -> Vec<Misuse>) {
+        if self.policy().check_dma {
+            self.with_checker(check);
         }
     }
 
     #[cold]
-    fn feed_checker(&self, op: Op) {
-        let found = self.dma_state().checker.lock().feed(op);
+    fn with_checker(&self, check: impl FnOnce(&mut Checker) -> Vec<Misuse>) {
+        let found = check(&mut self.dma_state().checker.lock());
+        if !found.is_empty() {
+            self.report_misuses(found);
+        }
+    }
+
+    #[cold]
+    fn report_misuses(&self, found: Vec<Misuse>) {
         for misuse in found {
             self.emit(Some(&misuse.device), || EventKind::DmaMisuse {
                 check: misuse.check.name(),

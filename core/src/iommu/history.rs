@@ -1,29 +1,38 @@
 //! What a domain remembers of its mappings, to explain accesses that an IOMMU refuses.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 
 use super::Domain;
+use super::places::{Places, REMEMBERED, Ranged};
 use super::unconfirmed::Range;
 use crate::addr::DeviceAddr;
 use crate::system::System;
 
-/// Number of unmapped mappings that a domain remembers, to explain late accesses.
-pub(super) const REMEMBERED: usize = 64;
-
 /// Current or former mapping at an IOVA.
 #[derive(Clone, Debug)]
-struct Mapping {
+pub(super) struct Mapping {
     len: u64,
     device: Arc<str>,
     kind: &'static str,
 }
 
+impl Ranged for Mapping {
+    fn len(&self) -> u64 {
+        self.len
+    }
+}
+
 impl Mapping {
     fn covers(&self, at: DeviceAddr, addr: DeviceAddr) -> bool {
         addr >= at && addr - at < self.len
+    }
+
+    /// Description of one that was unmapped.
+    fn former(&self, at: DeviceAddr) -> String {
+        format!("{} at {at}, {:#x} bytes, mapped and freed by {}", self.kind, self.len, self.device)
     }
 
     /// True when it was made for one of `devices`, or for any without.
@@ -53,16 +62,12 @@ impl MappingHistory {
     pub(crate) fn explain(&self, addr: DeviceAddr, of: Option<&[Arc<str>]>) -> Option<String> {
         let is_it = |(at, m): &&(DeviceAddr, Mapping)| m.covers(*at, addr) && m.is_of(of);
         let (at, m) = self.0.iter().rev().find(is_it)?;
-        Some(format!("{} at {at}, {:#x} bytes, mapped and freed by {}", m.kind, m.len, m.device))
+        Some(m.former(*at))
     }
 }
 
 /// Current mappings, and the latest that were unmapped.
-#[derive(Default)]
-pub(super) struct History {
-    live: BTreeMap<DeviceAddr, Mapping>,
-    ended: MappingHistory,
-}
+pub(super) type History = Places<Mapping>;
 
 /// Explanation of a refused access.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -79,8 +84,19 @@ pub struct FaultReport {
 impl Domain {
     #[cold]
     pub(crate) fn record_mapped(&self, range: Range, device: &Arc<str>, kind: &'static str) {
-        let mapping = Mapping { len: range.len, device: Arc::clone(device), kind };
-        self.history.lock().live.insert(range.iova, mapping);
+        let len = range.len;
+        let new = || Mapping { len, device: Arc::clone(device), kind };
+        let again = |old: &mut Mapping| {
+            let stands_for_it = old.len <= len && Arc::ptr_eq(&old.device, device) && old.kind == kind;
+            old.len = if stands_for_it { len } else { old.len };
+            stands_for_it
+        };
+        let mut history = self.history.lock();
+        if !history.begin(range.iova, len, new, again) {
+            // Its end was not seen.
+            history.end(range.iova, |_| ());
+            history.begin(range.iova, len, new, again);
+        }
     }
 
     #[inline]
@@ -92,29 +108,23 @@ impl Domain {
 
     #[cold]
     pub(super) fn record_end(&self, iova: DeviceAddr) {
-        let mut history = self.history.lock();
-        if let Some(m) = history.live.remove(&iova) {
-            history.ended.push(iova, m);
-        }
+        self.history.lock().end(iova, |_| ());
     }
 
     /// Description of the current or last mapping at `addr` that one of `of` made, if it says whose.
     pub(crate) fn explain(&self, addr: DeviceAddr, of: Option<&[Arc<str>]>) -> Option<String> {
         let history = self.history.lock();
-        let is_it = |(at, m): &(&DeviceAddr, &Mapping)| m.covers(**at, addr) && m.is_of(of);
-        if let Some((at, m)) = history.live.range(..=addr).next_back().filter(is_it) {
+        if let Some((at, m)) = history.at(addr).find(|(_, m)| m.is_of(of)) {
             return Some(format!("{} of {} at {at}, still mapped", m.kind, m.device));
         }
-        history.ended.explain(addr, of)
+        history.last_at(addr, |m| m.is_of(of)).map(|(at, m)| m.former(at))
     }
 
     /// Moves the history out, with all current mappings, when the domain is dropped.
     pub(crate) fn take_history(&self) -> MappingHistory {
-        let mut history = self.history.lock();
-        let History { live, mut ended } = core::mem::take(&mut *history);
-        for (at, mapping) in live {
-            ended.push(at, mapping);
-        }
-        ended
+        let (live, ended) = self.history.lock().take();
+        let mut all = MappingHistory::default();
+        ended.into_iter().chain(live).for_each(|(at, mapping)| all.push(at, mapping));
+        all
     }
 }

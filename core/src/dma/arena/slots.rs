@@ -13,7 +13,7 @@ use super::waiting::Waiting;
 use super::whole::Whole;
 use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::dma::bounce;
-use crate::dma::check::{CpuMemory, Op, Record as Checked};
+use crate::dma::check::{Call, CpuMemory};
 use crate::dma::pin::PagePins;
 use crate::dma::{Attrs, Direction, DmaContext, DmaError, DmaMemory, Kind};
 use crate::event::EventKind;
@@ -72,6 +72,15 @@ impl Record {
         self.first.iter().chain(&self.more).map(Element::view).chain(self.whole.views())
     }
 
+    /// Calls `look` with each element: of one buffer, as most slots are, without a walk.
+    #[inline]
+    pub(super) fn each(&self, mut look: impl FnMut(View<'_>)) {
+        match &self.first {
+            Some(first) if self.more.is_empty() => look(first.view()),
+            _ => self.elements().for_each(look),
+        }
+    }
+
     #[inline]
     pub(super) fn is_mapped(&self) -> bool {
         self.first.is_some() || !self.whole.is_empty()
@@ -100,11 +109,11 @@ impl Record {
         self.first.as_ref().map_or_else(|| self.whole.addr(), |first| first.addr)
     }
 
-    /// Record of one element for the checker.
-    pub(super) fn checked(&self, context: &DmaContext, element: View<'_>) -> Checked {
-        Checked {
-            device: Arc::clone(&context.device),
-            backend: Arc::clone(&context.backend_name),
+    /// What the checker is told of one element.
+    pub(super) fn call<'a>(&self, context: &'a DmaContext, element: View<'_>) -> Call<'a> {
+        Call {
+            device: &context.device,
+            backend: &context.backend_name,
             kind: self.how.kind,
             addr: element.addr,
             len: element.len,
@@ -444,7 +453,7 @@ impl Slots {
     #[cold]
     pub(super) fn report_begin(&self, context: &DmaContext, index: u32) {
         let record = &self.records[index as usize];
-        for element in record.elements() {
+        record.each(|element| {
             context.machine.emit(Some(&context.device), || EventKind::DmaMapped {
                 kind: record.how.kind.name(),
                 addr: element.addr,
@@ -452,8 +461,8 @@ impl Slots {
                 size: element.len,
                 backend: context.backend_name.as_ref().into(),
             });
-            context.machine.check_dma(|| Op::Map { record: record.checked(context, element), checked: true });
-        }
+            context.machine.check_call(|checker| checker.map(&record.call(context, element), true));
+        });
     }
 
     /// Ends the use of slot `index`, whose elements were taken out. It keeps its device addresses if the span has some.

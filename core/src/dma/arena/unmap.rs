@@ -432,9 +432,7 @@ fn check_before(tally: &mut CheckTally, context: &DmaContext, record: &Record) {
 /// Tells the checker.
 #[cold]
 pub(super) fn report_unmap(context: &DmaContext, record: &Record) {
-    for element in record.elements() {
-        context.machine.check_dma(|| Op::Unmap(record.checked(context, element)));
-    }
+    record.each(|element| context.machine.check_call(|checker| checker.unmap(&record.call(context, element))));
 }
 
 /// P2: the proof is about the device of the slot.

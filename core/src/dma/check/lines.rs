@@ -2,13 +2,18 @@
 
 use alloc::collections::BTreeMap;
 use alloc::format;
+use core::num::NonZeroU64;
 
 use super::super::{Attrs, DMA_ALIGN, Direction};
 use super::found::Found;
-use super::{Check, CpuMemory, Record};
+use super::{Call, Check, CpuMemory};
+use crate::addr::PhysAddr;
 
 /// Limit of mappings of one cache line (`kernel/dma/debug.c`, `ACTIVE_CACHELINE_MAX_OVERLAP`).
 const MAX_OVERLAPS: usize = 7;
+
+/// Number of a mapping whose cache lines are tracked, from 1 on.
+pub(super) type Number = NonZeroU64;
 
 /// Cache lines of the mappings that a device may write; see the module.
 #[derive(Default)]
@@ -21,13 +26,18 @@ pub(super) struct Lines {
     overlaps_reported: bool,
 }
 
+/// First byte of the cache line of `phys`.
+fn first_line(phys: PhysAddr) -> u64 {
+    phys.0 & !(DMA_ALIGN - 1)
+}
+
 impl Lines {
     /// Adds the lines of a mapping that the device may write, and reports those that are in other mappings.
-    pub(super) fn add(&mut self, r: &Record, found: &mut Found<'_>) -> Option<(u64, u64)> {
+    pub(super) fn add(&mut self, r: &Call<'_>, found: &mut Found<'_>) -> Option<Number> {
         if r.direction == Direction::ToDevice || r.memory == CpuMemory::Registers || r.len == 0 {
             return None;
         }
-        let first = r.phys.0 & !(DMA_ALIGN - 1);
+        let first = first_line(r.phys);
         let end = r.phys.0.saturating_add(r.len).checked_next_multiple_of(DMA_ALIGN).unwrap_or(u64::MAX);
         let from = (first.saturating_sub(self.longest), 0);
         let overlaps = self.ends.range(from..(end, 0)).filter(|(_, other_end)| **other_end > first).count();
@@ -42,12 +52,12 @@ impl Lines {
         self.last_number += 1;
         self.longest = self.longest.max(end - first);
         self.ends.insert((first, self.last_number), end);
-        Some((first, self.last_number))
+        Number::new(self.last_number)
     }
 
-    /// Removes the lines of a mapping, by the key that [`add`](Self::add) returned.
-    pub(super) fn remove(&mut self, key: (u64, u64)) {
-        self.ends.remove(&key);
+    /// Removes the lines of a mapping of memory from `phys` on, by the number that [`add`](Self::add) returned.
+    pub(super) fn remove(&mut self, phys: PhysAddr, number: Number) {
+        self.ends.remove(&(first_line(phys), number.get()));
         if self.ends.is_empty() {
             self.longest = 0;
         }

@@ -8,6 +8,7 @@
 //! Memory is bounded: see [`Checker`].
 
 mod active;
+mod devices;
 mod found;
 mod kinds;
 mod lines;
@@ -19,5 +20,6 @@ mod state;
 mod tests;
 
 pub use kinds::{Check, Misuse};
+pub(crate) use op::Call;
 pub use op::{CpuMemory, Op, Record};
 pub use state::Checker;

@@ -47,6 +47,28 @@ pub struct Record {
     pub attrs: Attrs,
 }
 
+/// As [`Record`], with borrowed names: what the core tells of its own calls.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) device: &'a Arc<str>,
+    pub(crate) backend: &'a Arc<str>,
+    pub(crate) kind: Kind,
+    pub(crate) addr: DeviceAddr,
+    pub(crate) len: u64,
+    pub(crate) phys: PhysAddr,
+    pub(crate) memory: CpuMemory,
+    pub(crate) direction: Direction,
+    pub(crate) count: u32,
+    pub(crate) attrs: Attrs,
+}
+
+impl Record {
+    pub(super) fn call(&self) -> Call<'_> {
+        let Self { ref device, ref backend, kind, addr, len, phys, memory, direction, count, attrs } = *self;
+        Call { device, backend, kind, addr, len, phys, memory, direction, count, attrs }
+    }
+}
+
 /// One operation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Op {

@@ -1,23 +1,22 @@
 //! The state machine.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::super::{Direction, Kind, SegmentLimits};
-use super::active::{ActiveMapping, Mappings};
+use super::active::{Mapping, Mappings};
+use super::devices::Devices;
 use super::found::Found;
 use super::lines::Lines;
 use super::pools::Pools;
-use super::{Check, CpuMemory, Misuse, Op, Record};
+use super::{Call, Check, CpuMemory, Misuse, Op};
 use crate::addr::DeviceAddr;
 
 /// Default limit of tracked objects (mappings, pool items, descriptors) over all devices (the initial number of Linux's
 /// checker).
 const MAX_TRACKED: usize = 65_536;
-/// Limit of tracked devices.
-const MAX_DEVICES: usize = 4096;
 /// Limit of tracked unmaps whose flush is not confirmed.
 const MAX_QUEUED: usize = 1024;
 /// Return value of a failed map call.
@@ -25,7 +24,7 @@ const MAPPING_ERROR: DeviceAddr = DeviceAddr(u64::MAX);
 
 /// State of one device.
 #[derive(Default)]
-struct Device {
+pub(super) struct Device {
     mappings: Mappings,
     pools: Pools,
     /// Device addresses in descriptors that the hardware owns.
@@ -42,7 +41,7 @@ struct Device {
 pub struct Checker {
     /// Limit of tracked objects.
     capacity: usize,
-    devices: BTreeMap<Arc<str>, Device>,
+    devices: Devices,
     lines: Lines,
     tracked: usize,
     queued: VecDeque<(Arc<str>, DeviceAddr, u64)>,
@@ -65,7 +64,7 @@ impl Checker {
     pub fn with_capacity(capacity: usize) -> Self {
         Self {
             capacity,
-            devices: BTreeMap::new(),
+            devices: Devices::default(),
             lines: Lines::default(),
             tracked: 0,
             queued: VecDeque::new(),
@@ -86,13 +85,13 @@ impl Checker {
     /// Processes one operation; returns the misuses that it reveals.
     pub fn feed(&mut self, op: Op) -> Vec<Misuse> {
         match op {
-            Op::Map { record, checked } => self.map(record, checked),
-            Op::Unmap(record) => self.unmap(&record),
+            Op::Map { record, checked } => self.map(&record.call(), checked),
+            Op::Unmap(record) => self.unmap(&record.call()),
             Op::Forgotten { device, addr, len } => {
                 self.forgotten(&device, addr, len);
                 Vec::new()
             }
-            Op::Sync { record, to_cpu } => self.sync(&record, to_cpu),
+            Op::Sync { record, to_cpu } => self.sync(&record.call(), to_cpu),
             Op::Unbound { device } => self.end(&device, Check::LeftAtUnbind),
             Op::ProbeFailed { device } => self.end(&device, Check::LeftAfterFailedProbe),
             Op::Queued { backend, addr, len } => {
@@ -122,15 +121,18 @@ impl Checker {
     /// True when one more object of a device can be tracked; otherwise marks the device as incomplete.
     fn has_capacity(&mut self, name: &Arc<str>) -> bool {
         let full = self.tracked >= self.capacity;
-        let Some(device) = device(&mut self.devices, &mut self.untracked, name) else { return false };
+        let Some(device) = self.devices.get_or_new(name) else {
+            self.untracked += 1;
+            return false;
+        };
         device.incomplete |= full;
         self.untracked += u64::from(full);
         !full
     }
 
-    fn map(&mut self, record: Record, checked: bool) -> Vec<Misuse> {
-        let r = &record;
-        let mut found = Found::of(&r.device);
+    /// A mapping or allocation was made, see [`Op::Map`].
+    pub(crate) fn map(&mut self, r: &Call<'_>, checked: bool) -> Vec<Misuse> {
+        let mut found = Found::of(r.device);
         if r.addr == MAPPING_ERROR {
             return found.list;
         }
@@ -145,13 +147,16 @@ impl Checker {
             found.add(check, format!("{} of {what} at {}", r.kind.name(), r.phys));
         }
         let clash = |(backend, addr, len): &&(Arc<str>, DeviceAddr, u64)| {
-            *backend == r.backend && addr.0 < r.addr.0.saturating_add(r.len) && r.addr.0 < addr.0.saturating_add(*len)
+            backend == r.backend && addr.0 < r.addr.0.saturating_add(r.len) && r.addr.0 < addr.0.saturating_add(*len)
         };
         if let Some((_, addr, _)) = self.queued.iter().find(clash) {
             found.add(Check::ReusedBeforeFlush, format!("{} while the unmap of {addr} waits for its flush", r.addr));
         }
         let full = self.tracked >= self.capacity;
-        let Some(device) = device(&mut self.devices, &mut self.untracked, &r.device) else { return found.list };
+        let Some(device) = self.devices.get_or_new(r.device) else {
+            self.untracked += 1;
+            return found.list;
+        };
         if full {
             device.incomplete = true;
             self.untracked += 1;
@@ -159,58 +164,59 @@ impl Checker {
         }
         let lines = self.lines.add(r, &mut found);
         self.tracked += 1;
-        device.check_mask(r, &mut found);
-        let list = found.list;
-        device.mappings.insert(ActiveMapping { record, checked, lines });
-        list
+        check_mask(device.limits.as_ref(), r.addr, r.len, &mut found);
+        device.mappings.insert(r, checked, lines);
+        found.list
     }
 
-    fn unmap(&mut self, r: &Record) -> Vec<Misuse> {
-        let mut found = Found::of(&r.device);
+    /// A mapping is unmapped, or an allocation freed, see [`Op::Unmap`].
+    pub(crate) fn unmap(&mut self, r: &Call<'_>) -> Vec<Misuse> {
+        let mut found = Found::of(r.device);
         if r.addr == MAPPING_ERROR {
             found.add(Check::UnmapOfError, format!("{} of the error address", r.kind.name()));
             return found.list;
         }
-        let Some(device) = self.devices.get_mut(&r.device) else {
+        let Some(device) = self.devices.get_mut(r.device) else {
             found.add_if(self.untracked == 0, Check::UnmapOfUnmapped, || format!("{} is not mapped", r.addr));
             return found.list;
         };
-        let Some(active) = device.mappings.take(r) else {
-            found.add_if(!device.incomplete, Check::UnmapOfUnmapped, || format!("{} is not mapped", r.addr));
-            return found.list;
-        };
-        device.check_mask(&active.record, &mut found);
-        if let Some(at) = device.owned_in(r.addr, active.record.len) {
-            found.add(Check::FreeWhileOwned, format!("the hardware owns a descriptor that points to {at:#x}"));
-        }
-        self.tracked -= 1;
-        if let Some(key) = active.lines {
-            self.lines.remove(key);
-        }
-        compare(&active, r, &mut found);
+        let Device { mappings, owned, limits, incomplete, .. } = device;
+        let was_mapped = mappings.end(r, |mapping| {
+            check_mask(limits.as_ref(), r.addr, mapping.len, &mut found);
+            if let Some(at) = owned_in(owned, r.addr, mapping.len) {
+                found.add(Check::FreeWhileOwned, format!("the hardware owns a descriptor that points to {at:#x}"));
+            }
+            if let Some(number) = mapping.lines {
+                self.lines.remove(mapping.phys, number);
+            }
+            compare(mapping, r, &mut found);
+        });
+        self.tracked -= usize::from(was_mapped);
+        found.add_if(!was_mapped && !*incomplete, Check::UnmapOfUnmapped, || format!("{} is not mapped", r.addr));
         found.list
     }
 
-    /// Drops the mappings in a range, of which nobody says any more how each was made.
+    /// Ends the mappings in a range, of which nobody says any more how each was made.
     fn forgotten(&mut self, name: &Arc<str>, addr: DeviceAddr, len: u64) {
         let Some(device) = self.devices.get_mut(name) else { return };
-        let taken = device.mappings.take_within(addr, len);
-        self.tracked -= taken.len();
-        taken.iter().filter_map(|active| active.lines).for_each(|key| self.lines.remove(key));
+        let ended = device.mappings.end_within(addr, len, |mapping| {
+            mapping.lines.into_iter().for_each(|number| self.lines.remove(mapping.phys, number));
+        });
+        self.tracked -= ended;
     }
 
-    fn sync(&self, r: &Record, to_cpu: bool) -> Vec<Misuse> {
-        let mut found = Found::of(&r.device);
-        let device = self.devices.get(&r.device);
-        let Some(active) = device.and_then(|d| d.mappings.covering(r.addr, r)) else {
+    /// Ownership of a range goes to the CPU or to the device, see [`Op::Sync`].
+    pub(crate) fn sync(&self, r: &Call<'_>, to_cpu: bool) -> Vec<Misuse> {
+        let mut found = Found::of(r.device);
+        let device = self.devices.get(r.device);
+        let Some((at, own)) = device.and_then(|d| d.mappings.covering(r)) else {
             let incomplete = device.is_some_and(|d| d.incomplete);
             found.add_if(!incomplete, Check::SyncOfUnmapped, || format!("{} is not mapped", r.addr));
             return found.list;
         };
-        let own = &active.record;
         let end = r.addr.0.saturating_add(r.len);
-        found.add_if(end > own.addr.0.saturating_add(own.len), Check::SyncOutside, || {
-            format!("{} bytes at {} of {} at {}", r.len, r.addr, own.len, own.addr)
+        found.add_if(end > at.0.saturating_add(own.len), Check::SyncOutside, || {
+            format!("{} bytes at {} of {} at {at}", r.len, r.addr, own.len)
         });
         let mapped = own.direction;
         found.add_if(mapped != Direction::Bidirectional && mapped != r.direction, Check::SyncDirectionDiffers, || {
@@ -233,14 +239,13 @@ impl Checker {
         let Some(mut device) = self.devices.remove(name) else { return found.list };
         self.tracked -= device.mappings.count() + device.pools.count() + device.owned.len();
         let left = device.mappings.drain();
-        if let Some(first) = left.first() {
-            let r = &first.record;
-            found.add(
-                check,
-                format!("{} mappings, first {} of {} bytes at {}", left.len(), r.kind.name(), r.len, r.addr),
-            );
+        if let Some((addr, first)) = left.first() {
+            let (kind, len) = (first.kind.name(), first.len);
+            found.add(check, format!("{} mappings, first {kind} of {len} bytes at {addr}", left.len()));
         }
-        left.iter().filter_map(|l| l.lines).for_each(|key| self.lines.remove(key));
+        for (_, active) in &left {
+            active.lines.into_iter().for_each(|number| self.lines.remove(active.phys, number));
+        }
         found.list
     }
 
@@ -250,7 +255,10 @@ impl Checker {
         if new_thing && !self.has_capacity(name) {
             return found.list;
         }
-        let Some(device) = device(&mut self.devices, &mut self.untracked, name) else { return found.list };
+        let Some(device) = self.devices.get_or_new(name) else {
+            self.untracked += 1;
+            return found.list;
+        };
         let before = device.pools.count() + device.owned.len();
         match op {
             Op::ErrorChecked { addr, .. } => device.mappings.error_checked(*addr),
@@ -288,34 +296,21 @@ impl Checker {
     }
 }
 
-/// State of a device, made if it is new and the limit of devices is not reached.
-fn device<'a>(
-    devices: &'a mut BTreeMap<Arc<str>, Device>,
-    untracked: &mut u64,
-    name: &Arc<str>,
-) -> Option<&'a mut Device> {
-    if devices.len() >= MAX_DEVICES && !devices.contains_key(name) {
-        *untracked += 1;
+/// A device address in the range to which one of the descriptors that the hardware owns points.
+fn owned_in(owned: &BTreeSet<u64>, addr: DeviceAddr, len: u64) -> Option<u64> {
+    if owned.is_empty() {
         return None;
     }
-    Some(devices.entry(Arc::clone(name)).or_default())
+    owned.range(addr.0..addr.0.saturating_add(len)).next().copied()
+}
+
+fn check_mask(limits: Option<&(SegmentLimits, DeviceAddr)>, addr: DeviceAddr, len: u64, found: &mut Found<'_>) {
+    let Some((_, mask)) = limits else { return };
+    let last = addr.0.saturating_add(len.saturating_sub(1));
+    found.add_if(last > mask.0, Check::OutsideMask, || format!("{len} bytes at {addr} above {mask}"));
 }
 
 impl Device {
-    /// A device address in the range to which a descriptor that the hardware owns points.
-    fn owned_in(&self, addr: DeviceAddr, len: u64) -> Option<u64> {
-        if self.owned.is_empty() {
-            return None;
-        }
-        self.owned.range(addr.0..addr.0.saturating_add(len)).next().copied()
-    }
-
-    fn check_mask(&self, r: &Record, found: &mut Found<'_>) {
-        let Some((_, mask)) = self.limits else { return };
-        let last = r.addr.0.saturating_add(r.len.saturating_sub(1));
-        found.add_if(last > mask.0, Check::OutsideMask, || format!("{} bytes at {} above {mask}", r.len, r.addr));
-    }
-
     fn check_segment(&self, addr: DeviceAddr, len: u64, found: &mut Found<'_>) {
         let Some((limits, _)) = self.limits else { return };
         found.add_if(len > limits.max_segment_size, Check::SegmentTooLong, || {
@@ -331,8 +326,7 @@ impl Device {
 }
 
 /// Compares an unmap with its mapping.
-fn compare(active: &ActiveMapping, r: &Record, found: &mut Found<'_>) {
-    let own = &active.record;
+fn compare(own: &Mapping, r: &Call<'_>, found: &mut Found<'_>) {
     found.add_if(own.kind != r.kind, Check::KindDiffers, || {
         format!("{} was mapped as {}, is unmapped as {}", r.addr, own.kind.name(), r.kind.name())
     });
@@ -350,11 +344,12 @@ fn compare(active: &ActiveMapping, r: &Record, found: &mut Found<'_>) {
     found.add_if(own.direction != r.direction, Check::DirectionDiffers, || {
         format!("{} was mapped {}, is unmapped {}", r.addr, own.direction, r.direction)
     });
-    found.add_if(own.backend != r.backend, Check::BackendDiffers, || {
+    let same_backend = Arc::ptr_eq(&own.backend, r.backend) || own.backend == *r.backend;
+    found.add_if(!same_backend, Check::BackendDiffers, || {
         format!("{} comes from {}, is freed to {}", r.addr, own.backend, r.backend)
     });
     found.add_if(own.attrs != r.attrs, Check::AttrsDiffer, || {
         format!("{} was mapped with {:?}, is unmapped with {:?}", r.addr, own.attrs, r.attrs)
     });
-    found.add_if(!active.checked, Check::ErrorUnchecked, || format!("{} was never checked for an error", r.addr));
+    found.add_if(!own.checked, Check::ErrorUnchecked, || format!("{} was never checked for an error", r.addr));
 }
