@@ -58,6 +58,7 @@ scenarios! {
     shared_reset = "shared-reset";
     taken_line = "taken-line";
     guest_half_maps = "guest-half-maps";
+    guests_err = "guests-err";
     arena = "arena";
     arena_lazy = "arena-lazy";
     lent_buffers = "lent-buffers";

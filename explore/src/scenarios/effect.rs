@@ -288,6 +288,7 @@ impl Setup {
                 for d in pulled {
                     stops.running.remove(DEVICES[d]);
                     stops.given.remove(DEVICES[d]);
+                    self.opened().remove(&d);
                     self.gone().insert(d);
                 }
                 flag(vanished, "there is no such device")

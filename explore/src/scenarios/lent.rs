@@ -51,8 +51,8 @@ impl Port<'_> {
             let buffer = unmapped.unwrap_or_else(|refused| refused.returned);
             early = Some((is_off, words(buffer)));
             // It uses it for something else.
-            buffer.write_bytes(0, &OWN.to_le_bytes());
-            buffer.write_bytes(8, &OWN.to_le_bytes());
+            buffer.as_mut_slice()[..8].copy_from_slice(&OWN.to_le_bytes());
+            buffer.as_mut_slice()[8..16].copy_from_slice(&OWN.to_le_bytes());
             Ok::<_, String>(())
         });
         let is_off = ended.is_ok();
@@ -65,7 +65,7 @@ impl Port<'_> {
         if early.is_some() && words(first) != (OWN, OWN) {
             wrong("buffer changed", format!("a buffer that was the driver's again has {:x?}", words(first)));
         }
-        if !is_off {
+        if early.is_some_and(|(is_off, _)| !is_off) {
             self.lend_again(first, has_line);
         }
         if used == 2 && is_off && !is_copied(words(second)) {
@@ -87,19 +87,14 @@ impl Port<'_> {
         result
     }
 
-    /// Lends a buffer that a device could not be taken off, with other contents. What the device reads is what the driver has written
-    /// since.
+    /// Lends a buffer that a device could not be taken off when it was given back. The device reads what the driver has written since.
     fn lend_again(&self, buffer: &mut DmaBuffer, has_line: bool) {
-        let word = WORD.rotate_left(16);
-        let bytes = buffer.as_mut_slice();
-        bytes[..8].copy_from_slice(&word.to_le_bytes());
-        bytes[8..16].fill(0);
         let lent = self.dev.dma().scope(|scope| {
             let mapped =
                 scope.map(&mut *buffer, Direction::Bidirectional).map_err(|refused| refused.error.to_string())?;
             self.copy(0, mapped.device_addr().0, has_line)
         });
-        if matches!(lent, Ok(Ok(()))) && words(buffer) != (word, !word) {
+        if matches!(lent, Ok(Ok(()))) && words(buffer) != (OWN, !OWN) {
             let detail = format!("a buffer that is lent again has {:x?}", words(buffer));
             self.wrong(Promise::CoherentAtTransfer, "lent buffer", detail);
         }

@@ -328,7 +328,7 @@ impl Setup {
         let reached = match mmu.reachable(stream) {
             Reachable::Pages(reached) => reached,
             // Its driver's attachment failed when the device was added, which the device reports: it cannot be bound.
-            Reachable::Everything if exact.has_failed && !group.iter().any(|d| self.has_holder(*d)) => return Ok(()),
+            Reachable::Everything if exact.has_failed && !self.has_holder(device) => return Ok(()),
             Reachable::Everything => {
                 let detail = format!("stream {stream} of {name} passes untranslated");
                 return Err(differs(Promise::NoSilentDowngrade, "untranslated", detail));

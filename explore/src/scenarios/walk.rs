@@ -1,5 +1,6 @@
 //! One path through a scenario.
 
+use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,8 @@ struct Walk<'a> {
     exact: Strictness,
     /// Hardware has refused something on this path, or will.
     is_upset: bool,
+    /// Devices that were pulled out, and whose successors nobody has used.
+    fresh: BTreeSet<usize>,
 }
 
 /// Executes one path: at most as many steps as the scenario's bound says, a tear-down, and a recovery.
@@ -41,6 +44,7 @@ pub(super) fn path(scenario: &NamedScenario, chooser: &Chooser) -> Result<(), Vi
         scene,
         exact: Strictness { free, faults: scenario.bounds.faults, ..Strictness::default() },
         is_upset: false,
+        fresh: BTreeSet::new(),
     };
     let outcome = walk.run();
     walk.setup.release_callbacks();
@@ -89,7 +93,9 @@ impl Walk<'_> {
     /// Takes one step, and compares the hardware with what its users hold.
     fn step(&mut self, step: Step) -> Result<(), Violation> {
         let chooser = self.scene.chooser().clone();
-        let expected = if self.is_upset { Expected::Either } else { self.setup.expected(step) };
+        // What was done to the device that was in its place is nothing to one that nobody has used.
+        let is_fresh = matches!(step, Step::Bind(d) if self.fresh.contains(&d)) && self.exact.refusals == 0;
+        let expected = if self.is_upset && !is_fresh { Expected::Either } else { self.setup.expected(step) };
         let held = self.setup.held();
         let (answers, preempted) = (!self.setup.flush_will_fail(), self.scene.was_preempted());
         chooser.log(|| format!("== {}", step.text()));
@@ -124,6 +130,15 @@ impl Walk<'_> {
         }
         if effect == Effect::Done {
             chooser.cover(step.name());
+        }
+        match step {
+            Step::Vanish(d) => {
+                self.fresh.insert(d);
+            }
+            Step::Give(d) | Step::Bind(d) => {
+                self.fresh.remove(&d);
+            }
+            _ => {}
         }
         match step {
             Step::FailFlush(..) | Step::Lazy(_) => self.exact.may_remember = true,
@@ -211,7 +226,7 @@ impl Walk<'_> {
     fn state(&self, round: u32) -> u64 {
         let mut state = FastHasher::default();
         (round, self.scene.digest(), self.exact.may_remember, self.exact.has_jammed).hash(&mut state);
-        (self.is_upset, self.exact.refusals, self.setup.has_driver()).hash(&mut state);
+        (self.is_upset, &self.fresh, self.exact.refusals, self.setup.has_driver()).hash(&mut state);
         for iommu in &self.setup.iommus {
             iommu.hash_state(&mut state);
         }
@@ -329,6 +344,7 @@ impl Walk<'_> {
         setup.compare(&exact)?;
         self.scene.check("recovered")?;
         (self.exact.may_remember, self.exact.has_jammed, self.exact.refusals) = (false, false, 0);
+        self.fresh.clear();
         self.is_upset = false;
         // What is lost with a forgotten handle is all that may differ (P9).
         let lost = std::mem::take(&mut self.setup.owners.seen().lost);

@@ -359,19 +359,19 @@ pub(super) const ALL: &[Spec] = &[
         title: "one of two IOMMUs has no memory for a map, and the other one does not confirm that it is undone",
         topology: |n| {
             let streams = vec![(0, n.distinct(0)), (1, n.distinct(1))];
-            Topology::of(n, vec![DeviceSpec { streams, ..DeviceSpec::default() }]).iommus(&[true, false])
+            let devices = vec![DeviceSpec { streams, ..DeviceSpec::default() }, DeviceSpec::on(n.distinct(2))];
+            Topology::of(n, devices).iommus(&[false, true])
         },
-        begin: &[Step::Bind(A), Step::FailMap(B)],
+        begin: &[Step::Bind(B), Step::Bind(A), Step::FailMap(B)],
         steps: &[
             Step::FailFlush(A, 1),
             Step::FailFlush(B, 9),
+            Step::FailAttach(B),
             Step::Grow(A),
-            Step::Shrink(A),
             Step::Silence,
             Step::UnbindIommu(B),
             Step::BindIommu(B),
             Step::Unbind(A),
-            Step::Bind(A),
         ],
         concurrent: &[Step::Unbind(A)],
         rounds: 3,

@@ -183,7 +183,8 @@ pub(super) const ALL: &[Spec] = &[
             Step::Open(A, 1),
             Step::TakeBack(A),
             Step::Bind(A),
-            Step::Give(A),
+            Step::Vanish(A),
+            Step::Add(A),
         ],
         concurrent: &[Step::TakeBack(A)],
         ..SPEC
@@ -264,6 +265,24 @@ pub(super) const ALL: &[Spec] = &[
             Step::TakeBack(A),
         ],
         concurrent: &[Step::TakeBack(A)],
+        ..SPEC
+    },
+    Spec {
+        name: "guests-err",
+        title: "a guest leaves while its IOMMU does not confirm, and returns; another device of the group is given away meanwhile",
+        topology: |n| {
+            let device = |n: &mut Numbers, slot| DeviceSpec {
+                streams: vec![(0, n.distinct(slot))],
+                supplies: vec![(0, (Reset, n.distinct(slot)))],
+                ..DeviceSpec::default()
+            };
+            let devices = vec![device(n, 0), device(n, 1)];
+            Topology::of(n, devices).iommus(&[false]).controllers(1)
+        },
+        begin: &[Step::Give(A), Step::Open(A, 0), Step::GuestMap(A, 0), Step::FailFlush(A, 2), Step::Close(A)],
+        steps: &[Step::FailFlush(A, 9), Step::FailAttach(A), Step::Open(A, 0), Step::GuestMap(A, 1), Step::Give(B)],
+        concurrent: &[Step::Give(B)],
+        rounds: 3,
         ..SPEC
     },
 ];

@@ -22,7 +22,6 @@ pub(super) const ALL: &[Spec] = &[
         steps: &[
             Step::Map(B, How::Adopted),
             Step::Map(B, How::List),
-            Step::Unmap(B),
             Step::UnmapAll(B),
             Step::ForgetArena(B),
             Step::FailFlush(A, 1),
@@ -71,7 +70,7 @@ pub(super) const ALL: &[Spec] = &[
         steps: &[
             Step::Lend(A),
             Step::FailFlush(A, 2),
-            Step::FailFlush(A, 5),
+            Step::FailFlush(A, 4),
             Step::Silence,
             Step::Nest(A),
             Step::Unbind(A),
