@@ -297,3 +297,22 @@ fn a_doorbell_that_could_not_be_mapped_for_a_guest_is_claimed_only_while_the_dev
         assert_eq!(machine.promises().broken(), []);
     }
 }
+
+/// P7: the device that the IOMMU did not detach is in no guest's hands any more, and must not reach what the next guest's predecessor had.
+#[test]
+fn a_device_that_was_not_detached_reaches_nothing_of_the_guest_before() {
+    for hangs in [false, true] {
+        for blocks in [true, false] {
+            let mut world = World::new(&[]);
+            let steps = [Step::Bind(0), Step::Bind(1), Step::AttachFails(true), Step::Unbind(0), Step::Hang(hangs)];
+            let next =
+                [Step::Open(1, 0), Step::AttachFails(!blocks), Step::Map(1, 0), Step::Close(1), Step::Open(1, 1)];
+            for step in steps.into_iter().chain(next) {
+                world.take(step);
+                assert_eq!(world.check(), Ok(()), "after {step:?}, hangs: {hangs}, blocks: {blocks}");
+            }
+            // The group stays the guest's whose memory the device may reach.
+            assert_eq!(world.open[1].is_some(), !hangs || blocks, "hangs: {hangs}, blocks: {blocks}");
+        }
+    }
+}

@@ -4,7 +4,7 @@ mod hold;
 mod members;
 mod reserved;
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -78,6 +78,8 @@ struct State {
     history: MappingHistory,
     /// Number of attachments of each stream: devices may share one.
     users: BTreeMap<Stream, u32>,
+    /// Streams without a user that their IOMMU did not detach: they translate through the current domain.
+    not_detached: BTreeSet<Stream>,
     /// Reserved regions of the members.
     regions: Regions,
     /// Kind of domain for kernel drivers.
@@ -96,6 +98,22 @@ impl State {
         };
         // Continue after a failure, so that as many streams as possible are moved.
         self.users.keys().filter(|stream| send(stream).is_none()).count() == 0
+    }
+
+    /// Blocks every stream, also those that were not detached. False when an IOMMU failed.
+    fn block_all(&mut self) -> bool {
+        let blocked = self.attach_all(|i| Some(Arc::clone(&i.blocked)));
+        let mut left = core::mem::take(&mut self.not_detached);
+        left.retain(|stream| self.detach(*stream).is_err());
+        self.not_detached = left;
+        blocked && self.not_detached.is_empty()
+    }
+
+    /// Moves a stream without a user out of the domain.
+    fn detach(&self, stream: Stream) -> Result<(), IommuError> {
+        // An IOMMU that was removed translates nothing any more.
+        let Some(i) = self.instance(stream.iommu) else { return Ok(()) };
+        i.iommu.attach(stream.id, self.idle_translation(i, stream))
     }
 
     fn instance(&self, node: NodeId) -> Option<&Instance> {
@@ -189,6 +207,7 @@ impl Group {
             attached: 0,
             history: MappingHistory::default(),
             users: BTreeMap::new(),
+            not_detached: BTreeSet::new(),
             regions: Regions::default(),
             kind,
             all_blocked: false,
@@ -264,7 +283,7 @@ impl Group {
         let s = self.state.lock();
         let open = s.ownership.holder().map(|(_, open)| open);
         (s.ownership.owner(), open, s.members.len(), s.instances.len()).hash(state);
-        (s.attached, s.users.len(), s.kind, s.regions.members.len()).hash(state);
+        (s.attached, s.users.len(), s.not_detached.len(), s.kind, s.regions.members.len()).hash(state);
         s.current.as_ref().map(|c| (c.domain.kind(), c.domain.iova_in_use())).hash(state);
     }
 
@@ -357,6 +376,8 @@ impl Group {
             s.attached -= 1;
             if s.attached == 0 {
                 (s.current, s.all_blocked) = (None, false);
+                // What was not detached is without a translation from here on, see `Domain::retire`.
+                s.not_detached.clear();
                 s.history.add(domain.take_history());
             }
             s.attached == 0
@@ -402,7 +423,7 @@ impl Group {
         let mut s = self.state.lock();
         if s.ownership.is_last(claim) && s.current.as_ref().is_some_and(|c| c.domain.has_unconfirmed()) {
             s.all_blocked = true;
-            if !s.attach_all(|i| Some(Arc::clone(&i.blocked))) {
+            if !s.block_all() {
                 // A device that still reaches its memory must not get another owner: the group stays this owner's as
                 // long as the domain exists.
                 return;
@@ -418,6 +439,7 @@ impl Group {
         let part = s.current.as_ref().and_then(|c| c.multi.at(stream.iommu)).ok_or(IommuError::Dead)?;
         instance.iommu.attach(stream.id, if s.all_blocked { &instance.blocked } else { &part })?;
         *s.users.entry(stream).or_default() += 1;
+        s.not_detached.remove(&stream);
         Ok(())
     }
 
@@ -431,9 +453,11 @@ impl Group {
             }
             _ => {
                 s.users.remove(&stream);
-                // An IOMMU that was removed translates nothing any more.
-                s.instance(stream.iommu)
-                    .is_none_or(|i| i.iommu.attach(stream.id, s.idle_translation(i, stream)).is_ok())
+                let detached = s.detach(stream).is_ok();
+                if !detached {
+                    s.not_detached.insert(stream);
+                }
+                detached
             }
         }
     }
