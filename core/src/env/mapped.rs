@@ -13,7 +13,7 @@ use super::{Io, IoError, Width};
 /// one that maps a device's region into its process, has to give for them.
 ///
 /// Each access is one load or store of its width, in program order with the other accesses of its CPU to device memory. It does not order RAM:
-/// that is [`Memory::barrier`](super::Memory::barrier). Registers of a device that was pulled out read as all ones, as the bus answers.
+/// that is [`Memory::barrier`](super::Memory::barrier). A CPU of 32 bits has no access of 8 bytes ([`IoError::Bad`]). Registers of a device that was pulled out read as all ones, as the bus answers.
 pub struct MappedRegisters {
     base: NonNull<u8>,
     len: u64,
@@ -148,9 +148,9 @@ impl Pointer {
         Some(unsafe {
             match width {
                 Width::W8 => cpu::read8(at.cast()).into(),
-                Width::W16 => cpu::read16(at.cast()).into(),
-                Width::W32 => cpu::read32(at.cast()).into(),
-                Width::W64 => cpu::read64(at.cast()),
+                Width::W16 => u16::from_le(cpu::read16(at.cast())).into(),
+                Width::W32 => u32::from_le(cpu::read32(at.cast())).into(),
+                Width::W64 => u64::from_le(cpu::read64(at.cast())),
             }
         })
     }
@@ -167,9 +167,9 @@ impl Pointer {
         unsafe {
             match width {
                 Width::W8 => cpu::write8(at.cast(), value as u8),
-                Width::W16 => cpu::write16(at.cast(), value as u16),
-                Width::W32 => cpu::write32(at.cast(), value as u32),
-                Width::W64 => cpu::write64(at.cast(), value),
+                Width::W16 => cpu::write16(at.cast(), (value as u16).to_le()),
+                Width::W32 => cpu::write32(at.cast(), (value as u32).to_le()),
+                Width::W64 => cpu::write64(at.cast(), value.to_le()),
             }
         }
         Some(())
@@ -301,13 +301,13 @@ mod tests {
                     let written = window.write(offset, width, value);
                     let read = window.read(offset, width);
                     if good {
-                        let part = &value.to_ne_bytes()[..bytes as usize];
+                        let part = &value.to_le_bytes()[..bytes as usize];
                         let mut after = before;
                         after[offset as usize..][..bytes as usize].copy_from_slice(part);
                         assert_eq!((written, bytes_of(&memory)), (Ok(()), after), "{width:?} at {offset} of {len}");
                         let mut word = [0; 8];
                         word[..bytes as usize].copy_from_slice(part);
-                        assert_eq!(read, Ok(u64::from_ne_bytes(word)), "{width:?} at {offset} of {len}");
+                        assert_eq!(read, Ok(u64::from_le_bytes(word)), "{width:?} at {offset} of {len}");
                     } else {
                         let bad = IoError::Bad { offset, bytes: bytes as u8 };
                         assert_eq!((written, read, bytes_of(&memory)), (Err(bad), Err(bad), before));

@@ -59,6 +59,8 @@ pub(super) struct Mappings {
     places: Places<Mapping>,
     /// Further mappings at first addresses that have one: the same memory may be mapped again there.
     others: BTreeMap<u64, Vec<Mapping>>,
+    /// Length of the longest of these so far, which bounds searches.
+    longest_other: u64,
     count: usize,
 }
 
@@ -71,6 +73,7 @@ impl Mappings {
         self.count += 1;
         let new = || Mapping::of(call, checked, lines);
         if !self.places.begin(call.addr, call.len, new, |mapping| mapping.replace(call, checked, lines)) {
+            self.longest_other = self.longest_other.max(call.len);
             self.others.entry(call.addr.0).or_default().push(new());
         }
     }
@@ -124,8 +127,8 @@ impl Mappings {
 
     /// The mappings that cover `addr`, with their first addresses.
     fn all_at(&self, addr: DeviceAddr) -> impl Iterator<Item = (DeviceAddr, &Mapping)> {
-        let others =
-            self.others.range(..=addr.0).flat_map(|(first, list)| list.iter().map(|one| (DeviceAddr(*first), one)));
+        let near = self.others.range(addr.0.saturating_sub(self.longest_other)..=addr.0);
+        let others = near.flat_map(|(first, list)| list.iter().map(|one| (DeviceAddr(*first), one)));
         self.places.at(addr).chain(others.filter(move |(first, one)| addr - *first < one.len))
     }
 

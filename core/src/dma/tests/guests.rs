@@ -298,7 +298,7 @@ fn a_doorbell_that_could_not_be_mapped_for_a_guest_is_claimed_only_while_the_dev
     }
 }
 
-/// P7: the device that the IOMMU did not detach is in no guest's hands any more, and must not reach what the next guest's predecessor had.
+/// P7: a device that its IOMMU did not detach must not reach what a guest had mapped once the group is another guest's.
 #[test]
 fn a_device_that_was_not_detached_reaches_nothing_of_the_guest_before() {
     for hangs in [false, true] {

@@ -13,12 +13,7 @@ pub(super) const ALL: &[Spec] = &[
         title: "two devices raise one interrupt line, each bound, used and removed beside the other",
         topology: |n| {
             let line = Some(n.line(0));
-            let device = |n: &mut Numbers, slot| DeviceSpec {
-                line,
-                streams: vec![(0, n.distinct(slot))],
-                supplies: vec![(0, (Reset, n.distinct(slot)))],
-                ..DeviceSpec::default()
-            };
+            let device = |n: &mut Numbers, slot| DeviceSpec { line, ..resettable(n, slot) };
             let devices = vec![device(n, 0), device(n, 1)];
             Topology::of(n, devices).iommus(&[true]).controllers(1)
         },
@@ -41,11 +36,9 @@ pub(super) const ALL: &[Spec] = &[
         name: "two-guests",
         title: "two devices of one IOMMU group are given away, and two guests want them",
         topology: |n| {
-            let device = |n: &mut Numbers, slot| DeviceSpec {
-                streams: vec![(0, n.distinct(slot))],
-                supplies: vec![(0, (Reset, n.distinct(slot)))],
-                line: Some(n.line(slot)),
-                ..DeviceSpec::default()
+            let device = |n: &mut Numbers, slot| {
+                let own = resettable(n, slot);
+                DeviceSpec { line: Some(n.line(slot)), ..own }
             };
             let devices = vec![device(n, 0), device(n, 1)];
             Topology::of(n, devices).iommus(&[false]).controllers(1)
@@ -96,12 +89,7 @@ pub(super) const ALL: &[Spec] = &[
         name: "callback-blocks",
         title: "a guest's callback does not return when the host wants the device back",
         topology: |n| {
-            let device = |n: &mut Numbers, slot| DeviceSpec {
-                streams: vec![(0, n.distinct(slot))],
-                supplies: vec![(0, (Reset, n.distinct(slot)))],
-                ..DeviceSpec::default()
-            };
-            let devices = vec![device(n, 0), device(n, 1)];
+            let devices = vec![resettable(n, 0), resettable(n, 1)];
             Topology::of(n, devices).iommus(&[true]).controllers(1)
         },
         begin: &[Step::Give(A), Step::Open(A, 0), Step::GuestMap(A, 0)],
@@ -141,12 +129,7 @@ pub(super) const ALL: &[Spec] = &[
         name: "guest-keeps-session",
         title: "a guest that does not answer keeps the session that was ended, and another one gets a device of the same group",
         topology: |n| {
-            let device = |n: &mut Numbers, slot| DeviceSpec {
-                streams: vec![(0, n.distinct(slot))],
-                supplies: vec![(0, (Reset, n.distinct(slot)))],
-                pci: true,
-                ..DeviceSpec::default()
-            };
+            let device = |n: &mut Numbers, slot| DeviceSpec { pci: true, ..resettable(n, slot) };
             let devices = vec![device(n, 0), device(n, 1)];
             Topology::of(n, devices).iommus(&[false]).controllers(1)
         },
@@ -271,12 +254,7 @@ pub(super) const ALL: &[Spec] = &[
         name: "guests-err",
         title: "a guest leaves while its IOMMU does not confirm, and returns; another device of the group is given away meanwhile",
         topology: |n| {
-            let device = |n: &mut Numbers, slot| DeviceSpec {
-                streams: vec![(0, n.distinct(slot))],
-                supplies: vec![(0, (Reset, n.distinct(slot)))],
-                ..DeviceSpec::default()
-            };
-            let devices = vec![device(n, 0), device(n, 1)];
+            let devices = vec![resettable(n, 0), resettable(n, 1)];
             Topology::of(n, devices).iommus(&[false]).controllers(1)
         },
         begin: &[Step::Give(A), Step::Open(A, 0), Step::GuestMap(A, 0), Step::FailFlush(A, 2), Step::Close(A)],
@@ -286,3 +264,9 @@ pub(super) const ALL: &[Spec] = &[
         ..SPEC
     },
 ];
+
+/// A device with a stream and a reset of its own.
+fn resettable(n: &mut Numbers, slot: u32) -> DeviceSpec {
+    let stream = n.distinct(slot);
+    DeviceSpec { supplies: vec![(0, (Reset, n.distinct(slot)))], ..DeviceSpec::on(stream) }
+}
