@@ -310,7 +310,7 @@ impl Mmu {
         Access::To(PhysAddr(to + offset))
     }
 
-    /// Returns true when `stream` uses a context of a [blocked](DomainKind::Blocked) domain.
+    /// Returns true when `stream` uses a context of a [blocked](bindery::iommu::DomainKind::Blocked) domain.
     pub fn is_blocked(&self, stream: u32) -> bool {
         let s = self.lock();
         s.streams.get(&stream).is_some_and(|context| s.contexts[*context].blocks)
