@@ -68,6 +68,9 @@ pub struct Ioas {
     machine: Weak<System>,
     pin_owner: Arc<PinOwner>,
     member: Option<Membership>,
+    /// Held by an unmap and by [`clear`](Self::clear) until the IOMMU has answered: while one thread waits for the flush of its
+    /// unmap, another one cannot know whether all maps are gone.
+    removal: Mutex<()>,
     /// Not held while the IOMMU is waited for.
     state: Mutex<State>,
 }
@@ -83,7 +86,7 @@ impl Ioas {
         let machine = Arc::downgrade(machine);
         let (maps, unconfirmed) = (BTreeMap::new(), BTreeMap::new());
         let state = State { domain: Some(domain), maps, unconfirmed, blocked: false };
-        Self { machine, pin_owner, member, state: Mutex::new(state) }
+        Self { machine, pin_owner, member, removal: Mutex::new(()), state: Mutex::new(state) }
     }
 
     fn open(&self) -> Result<(Arc<System>, Arc<Domain>), IoasError> {
@@ -158,6 +161,7 @@ impl Ioas {
     pub fn unmap(&self, iova: DeviceAddr, len: u64) -> Result<(), IoasError> {
         let (machine, domain) = self.open()?;
         let range = Range { iova, len };
+        let _removal = self.removal.lock();
         let pin = {
             let mut s = self.state.lock();
             if s.maps.get(&iova).is_some_and(|(l, _)| *l == len) {
@@ -187,13 +191,17 @@ impl Ioas {
     /// Removes every map with one flush. When the IOMMU does not confirm, the device is blocked until it does, because
     /// it must not reach this user's memory on behalf of the next one. True when all maps are confirmed to be gone.
     pub fn clear(&self) -> bool {
-        let Ok((machine, domain)) = self.open() else { return true };
+        self.open().map_or(true, |(machine, domain)| self.remove_all(&machine, &domain))
+    }
+
+    fn remove_all(&self, machine: &System, domain: &Arc<Domain>) -> bool {
+        let _removal = self.removal.lock();
         let (ranges, pins): (Vec<_>, PagePins) = {
             let mut s = self.state.lock();
             let maps = core::mem::take(&mut s.maps);
             maps.into_iter().map(|(iova, (len, pin))| (Range { iova, len }, pin)).unzip()
         };
-        let gone = ranges.is_empty() || domain.unmap_fixed(&machine, &self.pin_owner.device, &ranges, pins).is_ok();
+        let gone = ranges.is_empty() || domain.unmap_fixed(machine, &self.pin_owner.device, &ranges, pins).is_ok();
         let mut s = self.state.lock();
         let earlier = core::mem::take(&mut s.unconfirmed);
         let gone = gone && !earlier.into_iter().any(|(iova, len)| domain.is_unconfirmed(Range { iova, len }));
@@ -229,8 +237,11 @@ impl Ioas {
 
     /// Removes every map, as [`clear`](Self::clear), and refuses further calls.
     pub fn close(&self) {
-        self.clear();
-        self.state.lock().domain = None;
+        // Refused before the maps are removed: one that another thread makes afterwards would be nobody's.
+        let domain = self.state.lock().domain.take();
+        if let Some((machine, domain)) = self.machine.upgrade().zip(domain) {
+            self.remove_all(&machine, &domain);
+        }
     }
 }
 

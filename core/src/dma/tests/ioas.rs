@@ -1,7 +1,9 @@
 //! Maps of a pass-through user, with an IOMMU that does not respond (P2).
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use std::sync::mpsc;
 
 use super::board::{TestBoard, ToyMmu, toy_domain, toy_domain_around};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
@@ -309,4 +311,47 @@ fn concurrent_maps_and_unmaps_never_reuse_an_unconfirmed_page() {
     other.clear();
     assert_eq!((w.in_use(), w.board.machine.quarantine()), (0, Vec::new()), "P4");
     assert_eq!(w.board.machine.promises().broken(), []);
+}
+
+/// Runs `during` in the flush of the next unmap.
+fn in_the_next_flush(mmu: &ToyMmu, during: impl FnOnce() + Send + 'static) {
+    *mmu.during_flush.lock().unwrap() = Some(Box::new(during));
+}
+
+#[test]
+fn a_closed_space_is_not_mapped_into_while_its_maps_are_still_removed() {
+    let w = Fixture::new();
+    let (ioas, mmu) = (Arc::new(w.ioas), Arc::clone(&w.board.mmu));
+    let page = || DmaMemory::allocate(w.board.machine.memory(), PAGE_SIZE).unwrap();
+    ioas.map(AT, &page(), 0, PAGE_SIZE, RW).unwrap();
+    let (late, other) = (Arc::clone(&ioas), page());
+    in_the_next_flush(&mmu, move || {
+        // By a thread of the user that has passed its last look whether it may still call.
+        assert_eq!(late.map(DeviceAddr(AT.0 + PAGE_SIZE), &other, 0, PAGE_SIZE, RW), Err(IoasError::Closed));
+    });
+    ioas.close();
+    assert!(mmu.during_flush.lock().unwrap().is_none());
+    assert_eq!(mmu.state.lock().unwrap().mapped_pages(), 0, "P7");
+    assert_eq!(w.board.machine.memory().frames().in_use(), 0, "P4");
+}
+
+#[test]
+fn maps_are_not_gone_while_another_thread_waits_for_the_flush_of_one() {
+    for confirms in [true, false] {
+        let w = Fixture::new();
+        let (ioas, mmu) = (Arc::new(w.ioas), Arc::clone(&w.board.mmu));
+        let page = DmaMemory::allocate(w.board.machine.memory(), PAGE_SIZE).unwrap();
+        ioas.map(AT, &page, 0, PAGE_SIZE, RW).unwrap();
+        let (answers, answer) = mpsc::channel();
+        let (clearing, in_flush) = (Arc::clone(&ioas), Arc::clone(&mmu));
+        in_the_next_flush(&mmu, move || {
+            std::thread::spawn(move || answers.send(clearing.clear()).unwrap());
+            // Time for a wrong answer; the right one comes after this flush.
+            let early = answer.recv_timeout(std::time::Duration::from_millis(100));
+            in_flush.state.lock().unwrap().unresponsive = !confirms;
+            assert!(early.is_err(), "cleared, while {AT} is reached through the IOTLB");
+        });
+        assert_eq!(ioas.unmap(AT, PAGE_SIZE).is_ok(), confirms);
+        mmu.state.lock().unwrap().unresponsive = false;
+    }
 }
