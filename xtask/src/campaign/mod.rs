@@ -256,8 +256,7 @@ fn try_all(
             let all = &all[..depth.min(all.len())];
             for (at, stage) in all.iter().enumerate() {
                 let mut survivors = Vec::new();
-                // One at a time where it takes minutes, so that the deadline is looked at.
-                for batch in list.chunks(if at == 0 { BATCH } else { 1 }) {
+                for batch in list.chunks(stage.batch()) {
                     if deadline.is_some_and(|at| Instant::now() >= at) {
                         return Ok(());
                     }

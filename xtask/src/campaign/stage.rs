@@ -1,6 +1,7 @@
 //! Sets of tests that a mutant has to pass, the quickest first: most mutants end in the first one.
 
 use super::mutant::Mutant;
+use super::tool::BATCH;
 
 /// Tests of one set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,11 +79,37 @@ const SYSTEM_TESTS: &[&str] = &[
 /// Tests of the package that the mutant belongs to.
 const OWN: Stage = Stage { name: "the package's tests", packages: &[], cargo: &["--tests"], skip: &[], limit: 600 };
 
+/// The explorer's quick tests. All of them together take longer than a set may, without optimisation.
+const EXPLORER: Stage = Stage {
+    name: "the explorer's quick tests",
+    packages: &[],
+    cargo: &["--lib", "--test=deadlock", "--test=page", "--test=states"],
+    skip: &[],
+    limit: 120,
+};
+
+/// Its small systems, and the device of an outsider.
+const SMALL: Stage = Stage {
+    name: "the explorer's small systems",
+    packages: &[],
+    cargo: &["--test=scenarios", "--test=own_device", "--test=binding_model"],
+    skip: &[],
+    limit: 600,
+};
+
+impl Stage {
+    /// Number of mutants that it tries in one call of the program. One where it may take minutes, so that a deadline is looked at.
+    pub(super) fn batch(&self) -> usize {
+        if self.limit <= UNIT.limit { BATCH } else { 1 }
+    }
+}
+
 /// Sets that `mutant` has to pass, in that order.
 pub(super) fn stages(mutant: &Mutant) -> &'static [Stage] {
     match mutant.package.as_str() {
         "bindery" => &[UNIT, SYSTEM],
         "bindery-drivers" => &[OWN, SYSTEM],
+        "bindery-explore" => &[EXPLORER, SMALL],
         _ => &[OWN],
     }
 }

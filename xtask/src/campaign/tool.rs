@@ -25,7 +25,7 @@ const MEMORY: u64 = 12 << 20;
 /// Mutants of one call of the program.
 pub(super) const BATCH: usize = 10;
 
-/// Exit code of the program when the tests fail without a mutant.
+/// Exit code of the program when the tests fail without a mutant, or do not end in time.
 const BASELINE_FAILED: i32 = 4;
 
 /// `cargo-mutants` on a scratch copy of the repository, in place: what is built for one mutant serves the next. The copy stays
@@ -103,7 +103,8 @@ impl Tool {
         command.env_remove("CARGO").env_remove("RUSTC");
         let status = command.status().map_err(|e| Trouble::Broken(format!("cargo mutants: {e}")))?;
         if status.code() == Some(BASELINE_FAILED) {
-            return Err(Trouble::Failed(format!("without a mutant, {} fail", stage.name)));
+            let (name, limit) = (stage.name, stage.limit);
+            return Err(Trouble::Failed(format!("without a mutant, {name} fail, or take longer than {limit} s")));
         }
         let said = fs::read_to_string(&outcomes)
             .map_err(|e| Trouble::Broken(format!("cargo mutants ended with {status}: {}: {e}", outcomes.display())))?;
