@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bindery::binding::{Bound, ResourceError};
-use bindery::device::DeviceDesc;
+use bindery::bus::{BusDevice, BusError, MessageKind, Messages};
+use bindery::device::{DeviceDesc, Resource, Supplier, SupplierKind};
 use bindery::driver::{Driver, IrqReturn, Match, ProbeError, QuiesceError, Quiesced};
-use bindery::env::{Env, EnvError, IrqLine, Vector, VectorRequest, Width};
+use bindery::env::{Env, EnvError, IrqLine, Trigger, Vector, VectorRequest, Width};
 use bindery::instrument::FaultPoint;
 use bindery::iommu::Grouping;
 use bindery::pci::{ConfigSpace, Ecam, FunctionId};
@@ -312,4 +313,109 @@ fn messages_that_the_driver_cannot_use_go_back_to_the_target() {
         rig.machine.bind(EDU, "edu").unwrap();
     }
     rig.assert_well();
+}
+
+/// The bus of a device that sends four messages of one kind, if it accepts them.
+struct Picky {
+    kind: MessageKind,
+    accepts: bool,
+}
+
+impl BusDevice for Picky {
+    fn set_bus_master(&self, _: bool) -> Result<(), BusError> {
+        Ok(())
+    }
+
+    fn set_interrupt_pin(&self, _: bool) -> Result<(), BusError> {
+        Ok(())
+    }
+
+    fn messages(&self) -> Messages {
+        match self.kind {
+            MessageKind::Msi => Messages { msi: 4, wide: true, ..Messages::default() },
+            MessageKind::MsiX => Messages { msi_x: 4, ..Messages::default() },
+        }
+    }
+
+    fn enable_messages(&self, _: MessageKind, _: &[(u64, u32)], _: &dyn Env) -> Result<(), BusError> {
+        if self.accepts { Ok(()) } else { Err(BusError::Gone) }
+    }
+
+    fn reset(&self) -> Result<bool, BusError> {
+        Ok(true)
+    }
+}
+
+/// Adds a device on that bus.
+struct PickyBus(Arc<Picky>, DeviceDesc);
+
+impl Driver for PickyBus {
+    const NAME: &'static str = "picky-bus";
+    const MATCHES: &'static [Match] = &[Match::compatible("test,picky-bus")];
+    type Data<'b> = ();
+
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
+        dev.add_child_on(self.1.clone(), Arc::clone(&self.0) as _)?;
+        Ok(())
+    }
+
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
+    }
+}
+
+/// Its driver, which goes on with the pin.
+struct Undemanding;
+
+impl Driver for Undemanding {
+    const NAME: &'static str = "undemanding";
+    const MATCHES: &'static [Match] = &[Match::compatible("test,picky")];
+    type Data<'b> = ();
+
+    fn probe(&self, dev: Bound<'_>) -> Result<(), ProbeError> {
+        let before = dev.resources();
+        for counts in [1..=1, 1..=4] {
+            let Err(error) = dev.vectors(counts) else { break };
+            assert_eq!((error, dev.resources()), (ResourceError::Bus(BusError::Gone), before.clone()));
+        }
+        dev.request_irq(0, || IrqReturn::Handled)?;
+        Ok(())
+    }
+
+    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
+    }
+}
+
+#[test]
+fn nothing_stays_of_vectors_that_the_device_does_not_accept() {
+    let pin = virt::PCI_LINES[3];
+    for kind in [MessageKind::Msi, MessageKind::MsiX] {
+        for (accepts, behind) in [(false, false), (false, true), (true, false), (true, true)] {
+            let (rig, mmu) = common::virt::translated(Virt::new(), |_| ());
+            let mut desc = DeviceDesc::new("picky");
+            desc.compatible.push("test,picky".into());
+            desc.resources.push(Resource::Irq { line: IrqLine(pin), trigger: Trigger::LevelHigh });
+            let node = rig.machine.device("mmu").unwrap().node();
+            let (iommu, property) = (SupplierKind::Iommu, "iommus".into());
+            let stream = Supplier { node, target: node, kind: iommu, property, args: vec![3] };
+            desc.suppliers.extend(Some(stream).filter(|_| behind));
+            rig.machine.register(PickyBus(Arc::new(Picky { kind, accepts }), desc));
+            rig.machine.register(Undemanding);
+            let mut bus = DeviceDesc::new("picky-bus");
+            bus.compatible.push("test,picky-bus".into());
+            rig.machine.add_device(bus).unwrap();
+            rig.machine.settle();
+            let case = format!("{kind:?}, accepts: {accepts}, behind an IOMMU: {behind}");
+            assert_eq!(rig.driver("picky"), Some("undemanding"), "{case}");
+            let lines: Vec<_> = rig.machine.interrupt_lines().iter().map(|line| line.line).collect();
+            assert!(lines.contains(if accepts { &FIRST } else { &pin }), "{case}: {lines:?}");
+            assert_eq!(next_message(&rig) == FIRST, !accepts, "{case}");
+            let doorbell = mmu.table(3).iter().any(|(_, page)| *page == DOORBELL_PAGE);
+            assert_eq!(doorbell, accepts && behind, "{case}");
+            rig.machine.unbind("picky", "undemanding").unwrap();
+            assert_eq!(next_message(&rig), FIRST, "{case}");
+            rig.assert_well();
+        }
+    }
 }

@@ -438,6 +438,34 @@ mod tests {
         }
     }
 
+    /// An entry covers the IDs that it gives a specifier, and with several cells others as well.
+    #[test]
+    fn an_entry_and_its_specifier_are_found_under_the_same_mask() {
+        let maps: [&[&[u32]]; 4] = [
+            &[],
+            &[&[0, 0x40, 8], &[0x100, 0x80, 0x100]],
+            &[&[0, 1, 2, 0x10]],
+            &[&[8, 5, 6, 7, 4], &[0x10, 0x20, 1], &[0x208, 1, 2, 0x20]],
+        ];
+        for map in maps {
+            for mask in [u32::MAX, 0, 7, 0xff, 0xff00, 0xfff8] {
+                let (bridge, _) = bridge(Some(&mask.to_be_bytes()), map);
+                for rid in (0..0x400).step_by(if cfg!(miri) { 37 } else { 1 }) {
+                    let offset = |entry: &[u32]| (0..entry[entry.len() - 1]).find(|n| entry[0] + n == rid & mask);
+                    let entry = map.iter().find_map(|entry| Some((*entry, offset(entry)?)));
+                    assert_eq!(bridge.maps_requester(rid), entry.is_some(), "{map:x?}, {mask:#x}, {rid:#x}");
+                    let specifier = entry.and_then(|(entry, offset)| match *entry {
+                        [_, only, _] => Some(vec![only + offset]),
+                        [_, ref cells @ .., _] if offset == 0 => Some(cells.to_vec()),
+                        _ => None,
+                    });
+                    let found = bridge.requester_stream(rid).map(|(_, specifier)| specifier);
+                    assert_eq!(found, specifier, "{map:x?}, {mask:#x}, {rid:#x}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn with_two_iommu_cells_only_the_first_id_of_an_entry_has_a_specifier() {
         let (two, _) = bridge(Some(&0xff00_u32.to_be_bytes()), &[&[0x100, 1, 2, 4]]);

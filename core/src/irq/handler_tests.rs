@@ -1,5 +1,7 @@
 //! Handlers on a whole machine, on the smallest target.
 
+mod several;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::vec::Vec;
 

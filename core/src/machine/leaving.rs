@@ -6,12 +6,13 @@ use alloc::vec::Vec;
 
 use super::{AbsentSuppliers, Machine, Policy};
 use crate::binding::Bound;
+use crate::bus::Departure;
 use crate::device::{DeviceDesc, Supplier, SupplierKind};
 use crate::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
 use crate::event::EventKind;
 
-/// Driver that adds the children that its device's name asks for: `d32` has three, each with two.
+/// Driver that adds the children that its device's name asks for: `d:32` has three, each with two. Those of `busy:32` do not stop.
 struct Hub;
 
 impl Driver for Hub {
@@ -27,6 +28,9 @@ impl Driver for Hub {
         Ok(dev)
     }
     fn quiesce(dev: &Bound<'_>) -> Result<Quiesced, QuiesceError> {
+        if dev.name().starts_with("busy") {
+            return Err(QuiesceError("it does not stop"));
+        }
         dev.log(format_args!("stops"));
         Ok(Quiesced::stopped())
     }
@@ -106,6 +110,34 @@ fn a_device_leaves_before_the_one_that_it_is_below() {
                 }
                 assert_eq!(machine.promises().broken(), [], "{case}");
             }
+        }
+    }
+}
+
+/// No driver can stop its device: that it is gone is the only proof.
+#[test]
+fn what_is_below_a_device_that_is_gone_is_gone_at_any_depth() {
+    for shape in ["1", "3", "12", "22", "121", "1111"] {
+        let ways =
+            [Departure::Orderly, Departure::Vanished, Departure::Failed, Departure::Contained, Departure::LinkDown];
+        for how in ways {
+            let env = FakeEnv::new();
+            let machine = env.machine(Policy::default());
+            let root = format!("busy:{shape}");
+            machine.register(Hub);
+            machine.add_device(desc(&root, "t,hub")).unwrap();
+            machine.settle();
+            let count = machine.devices().len();
+            assert!(machine.device_departs(&root, how));
+            assert!(machine.devices().is_empty());
+            let events = env.events.lock().unwrap();
+            let proofs = events.iter().filter_map(|event| match &event.kind {
+                EventKind::Quiesced { how } => Some(&**how),
+                _ => None,
+            });
+            let expected = how.proof().map_or_else(Vec::new, |proof| [proof.how()].repeat(count));
+            assert_eq!(proofs.collect::<Vec<_>>(), expected, "P11: {shape}, {how:?}");
+            assert_eq!(machine.promises().broken(), [], "{shape}, {how:?}");
         }
     }
 }

@@ -87,6 +87,36 @@ mod tests {
         assert_eq!(Window::from_ranges(&[], 2), Some(vec![]));
     }
 
+    /// What has addresses in a window is on the bus: the CPU's address does not count.
+    #[test]
+    fn memory_is_prefetchable_by_its_bit_or_by_an_address_on_the_bus_above_4_gib() {
+        let addresses = [0, 0x4000_0000, 0xffff_f000, 1 << 32, 0x10_4000_0000, u64::MAX << 12];
+        for kind in [0, IO, MEMORY_32, MEMORY_64] {
+            for bit in [0, PREFETCHABLE] {
+                for bus in addresses {
+                    for phys in addresses {
+                        let high_and_low = |address: u64| [(address >> 32) as u32, address as u32];
+                        let [bus_cells, phys_cells] = [bus, phys].map(high_and_low);
+                        let value = bytes(&[&[kind | bit][..], &bus_cells, &phys_cells, &[0, 0x1000]].concat());
+                        let space = match kind {
+                            0 => None,
+                            IO => Some(Space::Io),
+                            _ if bit != 0 || bus > u32::MAX.into() => Some(Space::Prefetchable),
+                            _ => Some(Space::Memory),
+                        };
+                        let expected = space.map(|space| Window { space, bus, phys: PhysAddr(phys), len: 0x1000 });
+                        let found = Window::from_ranges(&value, 2);
+                        assert_eq!(
+                            found,
+                            Some(expected.into_iter().collect()),
+                            "{kind:#x} {bit:#x} {bus:#x} {phys:#x}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn malformed_ranges_are_refused() {
         let good = bytes(&[MEMORY_32, 0, 0, 0, 0, 0, 0x1000]);

@@ -3,7 +3,7 @@
 use bindery::iommu::{DomainKind, Group};
 use bindery_sim::mmu::{Access, Fault};
 
-use super::fixture::{Fixture, Step, Topology, name};
+use super::fixture::{FIFOS, Fixture, Step, Topology, name};
 
 fn group(fixture: &Fixture, device: usize) -> std::sync::Arc<Group> {
     let has = |group: &std::sync::Arc<Group>| group.info().members.iter().any(|member| **member == *name(device));
@@ -101,4 +101,34 @@ fn a_user_that_leaves_an_unconfirmed_unmap_leaves_a_blocked_device() {
     fixture.run(Step::Close(0));
     assert_eq!(fixture.check(), Ok(()));
     assert_eq!(mmu.translate(1, mapped[0]), Access::Refused, "P2");
+}
+
+/// Three devices with one driver, each of which maps the registers of none, one or both of two peers.
+#[test]
+fn a_peer_that_is_removed_takes_all_devices_with_it_that_map_its_registers() {
+    let topology = Topology {
+        mmus: vec![true, false],
+        devices: vec![vec![(0, 1)], vec![(0, 2)], vec![(1, 1)]],
+        regions: vec![None; 3],
+    };
+    let devices = 0..topology.devices.len();
+    for all in 0..1_usize << (devices.len() * FIFOS) {
+        let maps = |d: usize, f: usize| all >> (d * FIFOS + f) & 1 != 0;
+        let mut fixture = Fixture::new(&topology);
+        let begin = devices.clone().map(Step::Add).chain([Step::BindMmu(0), Step::BindMmu(1)]);
+        let peers = devices.clone().flat_map(|d| (0..FIFOS).map(move |f| (d, f))).filter(|(d, f)| maps(*d, *f));
+        let peers = peers.map(|(d, f)| Step::MapPeer(d, f));
+        for step in begin.chain(devices.clone().map(Step::Bind)).chain(peers) {
+            fixture.run(step);
+        }
+        assert_eq!(fixture.check(), Ok(()), "{all:#b}");
+        for left in 0..FIFOS {
+            fixture.run(Step::RemoveFifo(left));
+            assert_eq!(fixture.check(), Ok(()), "{all:#b} without fifo {left}");
+            for d in devices.clone() {
+                let bound = !(0..=left).any(|f| maps(d, f));
+                assert_eq!(fixture.driver(d).is_some(), bound, "P6: {all:#b} without fifo {left}, device {d}");
+            }
+        }
+    }
 }

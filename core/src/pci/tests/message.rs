@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::super::bus_device::BusFunction;
+use super::super::message::MessageRegisters;
 use super::super::{Bar, BarKind, ConfigSpace};
 use super::super::{Function, FunctionId, Header, Msi, MsiX, Space, Window};
 use crate::addr::PhysAddr;
@@ -12,6 +13,7 @@ use crate::env::fake::FakeEnv;
 use crate::env::{Io, IoError, Width};
 use crate::machine::Policy;
 use crate::sync::SpinLock;
+use crate::sync::atomic::Ordering;
 
 const AT: FunctionId = FunctionId { segment: 0, bus: 0, device: 3, function: 0 };
 const CAP: u16 = 0x50;
@@ -24,6 +26,16 @@ struct State {
     bytes: Vec<u8>,
     writes: Vec<(u16, u32)>,
     gone: bool,
+    /// Accesses after which it is gone.
+    left: Option<usize>,
+}
+
+impl State {
+    /// Counts an access.
+    fn count(&mut self) {
+        self.gone |= self.left == Some(0);
+        self.left = self.left.map(|left| left.saturating_sub(1));
+    }
 }
 
 struct Config(SpinLock<State>);
@@ -48,7 +60,8 @@ impl ConfigSpace for Config {
     }
 
     fn read(&self, _: FunctionId, offset: u16, width: Width) -> Result<u32, IoError> {
-        let s = self.0.lock();
+        let mut s = self.0.lock();
+        s.count();
         let len = width.bytes() as usize;
         if s.gone {
             return Ok(u32::MAX >> (32 - 8 * len));
@@ -58,6 +71,10 @@ impl ConfigSpace for Config {
 
     fn write(&self, _: FunctionId, offset: u16, width: Width, value: u32) -> Result<(), IoError> {
         let mut s = self.0.lock();
+        s.count();
+        if s.gone {
+            return Ok(());
+        }
         let len = width.bytes() as usize;
         s.writes.push((offset, value));
         s.bytes[usize::from(offset)..][..len].copy_from_slice(&value.to_le_bytes()[..len]);
@@ -159,4 +176,40 @@ fn the_table_of_msi_x_is_written_while_all_are_masked() {
     assert_eq!(none.messages().msi_x, 0);
     let too_many = [(0, 0); 4];
     assert_eq!(bus.enable_messages(MessageKind::MsiX, &too_many, &*fake), Err(BusError::Busy));
+}
+
+/// At every access of it; then it comes back from a reset.
+#[test]
+fn messages_stay_off_of_a_function_that_went_while_they_were_switched_off() {
+    let fake = FakeEnv::new();
+    let msi = Msi { at: CAP, vectors: 8, wide: true, maskable: true };
+    let msi_x = MsiX { at: CAP + 0x20, vectors: 3, table: (2, 0), pending: (2, 0x800) };
+    let windows = [Window { space: Space::Memory, bus: TABLE_BUS, phys: PhysAddr(0x5000), len: 0x1000 }];
+    for kind in [MessageKind::Msi, MessageKind::MsiX] {
+        for answered in 0.. {
+            let config = Config::new();
+            let space: Arc<dyn ConfigSpace + Send + Sync> = Arc::clone(&config) as _;
+            let registers = MessageRegisters::new(&space, &function(Some(msi), Some(msi_x)), &windows);
+            let mappings = Arc::strong_count(&fake.regs);
+            registers.enable(kind, &[(0x1040, 7), (0x1040, 8)], &*fake).unwrap();
+            config.0.lock().left = Some(answered);
+            let off = registers.disable();
+            assert_eq!(Arc::strong_count(&fake.regs), mappings, "the table is unmapped");
+            *config.0.lock() = State { bytes: [0; 256].into(), ..State::default() };
+            let called = fake.regs.called.load(Ordering::Relaxed);
+            registers.restore().unwrap();
+            registers.set_masked(1, false).unwrap();
+            assert_eq!(config.0.lock().writes, [], "P5: {kind:?}, gone after {answered} accesses");
+            assert_eq!(
+                fake.regs.called.load(Ordering::Relaxed),
+                called,
+                "P5: {kind:?}, gone after {answered} accesses"
+            );
+            if off.is_ok() {
+                assert!(answered > 4);
+                break;
+            }
+            assert_eq!(off, Err(BusError::Gone));
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Blocks, splits, errors, and the release of table pages.
 
+use std::format;
 use std::vec::Vec;
 
 use super::board::*;
@@ -157,6 +158,37 @@ fn unmapping_part_of_a_block_preserves_the_rest() {
     assert_eq!(gather.range(), Some((AT + 9 * M2, AT + (10 * M2 - 1))));
     gather.free_tables();
     assert_eq!(board.walk(&table, AT + 9 * M2).unwrap().2, PhysAddr(4 * G1 + 9 * M2));
+}
+
+/// Whatever a device may do with a block, it may with what is left of it, and nothing else.
+fn keeps_all_rights_in_a_split<F: Format>(input_bits: u32) {
+    let kinds = [Prot::empty(), Prot::COHERENT, Prot::MMIO];
+    let rights = [Prot::READ, Prot::WRITE, RW];
+    for prot in kinds.iter().flat_map(|kind| rights.map(|right| right | *kind)) {
+        for (block, part) in [(M2, K4), (G1, M2), (G1, K4)] {
+            let board = Board::new();
+            let mut table = board.table::<F>(input_bits, true);
+            table.map(AT, PhysAddr(2 * G1), block, prot).unwrap();
+            let whole = F::prot(board.walk(&table, AT).unwrap().0);
+            assert!(whole.contains(prot & RW));
+            let mut gather = Gather::new();
+            table.unmap(AT + part, part, &mut gather).unwrap();
+            gather.free_tables();
+            for offset in [0, part - 1, 2 * part, block - 1] {
+                let case = format!("{} {prot:?}, {block:#x} without {part:#x} at {offset:#x}", F::NAME);
+                let found = board.walk(&table, AT + offset).map(|(entry, _, phys)| (phys, F::prot(entry)));
+                assert_eq!(found, Some((PhysAddr(2 * G1 + offset), whole)), "{case}");
+                assert_eq!(table.resolve(AT + offset), found, "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_split_keeps_all_rights_that_a_format_has() {
+    keeps_all_rights_in_a_split::<Lpae32>(32);
+    keeps_all_rights_in_a_split::<Lpae64>(48);
+    keeps_all_rights_in_a_split::<VtdSecondStage>(48);
 }
 
 #[test]
