@@ -319,19 +319,21 @@ impl Driver for BusDriver {
     }
 }
 
-/// A driver that says that its device has stopped.
+/// A driver that says that its device has stopped, which knows an address of memory.
 struct OnBus;
 
 impl Driver for OnBus {
     const NAME: &'static str = "on-bus";
     const MATCHES: &'static [Match] = &[Match::compatible("test,on-bus")];
-    type Data<'b> = ();
+    type Data<'b> = Coherent<'b>;
 
-    fn probe(&self, _: Bound<'_>) -> Result<(), ProbeError> {
-        Ok(())
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Coherent<'b>, ProbeError> {
+        let memory = dev.dma().coherent(4096)?;
+        let _ = memory.device_addr();
+        Ok(memory)
     }
 
-    fn quiesce((): &()) -> Result<Quiesced, QuiesceError> {
+    fn quiesce(_: &Coherent<'_>) -> Result<Quiesced, QuiesceError> {
         Ok(Quiesced::stopped())
     }
 }
@@ -348,8 +350,10 @@ fn a_device_that_its_bus_could_not_stop_is_reset_before_it_may_access_memory_aga
     rig.machine.settle();
     let cycle = || {
         rig.machine.unbind("on-bus", "on-bus").unwrap();
-        bus.busy.store(false, Ordering::Relaxed);
+        let busy = bus.busy.swap(false, Ordering::Relaxed);
+        assert_eq!(rig.machine.quarantine().len(), usize::from(busy), "P11: the bus is believed, not the driver");
         rig.machine.bind("on-bus", "on-bus").unwrap();
+        assert_eq!(rig.machine.quarantine(), [], "P4: it is reset");
         std::mem::take(&mut *bus.log.lock().unwrap())
     };
     assert_eq!(cycle(), ["reset", "on", "off", "on"], "the first binding does not know what firmware has left running");

@@ -103,7 +103,8 @@ fn bus_master(bound: &BindingState) -> Result<(), ProbeError> {
     if cut_off.load(Ordering::Relaxed) {
         // With memory it would go on with the addresses of its last driver, or of firmware, which are others' by now.
         match bus.reset() {
-            Ok(true) => {}
+            // So it reaches nothing any more of what its last binding has left in quarantine (P11).
+            Ok(true) => bound.registry().device_quiesced(bound.device(), &Quiesced::in_reset()),
             Ok(false) | Err(BusError::Busy) => {
                 let text =
                     "not known to be stopped: no access to memory until its driver says that it is (mark_quiesced)"

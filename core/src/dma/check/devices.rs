@@ -66,3 +66,37 @@ impl Devices {
         self.states.get_mut(number).map(core::mem::take)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use alloc::collections::BTreeSet;
+    use alloc::format;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NAMES: usize = 4;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Beside a plain set of names: each has a number of its own, and one that has gone has none, whichever was looked for last.
+        #[test]
+        fn each_device_has_a_state_of_its_own(steps in prop::collection::vec((0..3_u8, 0..NAMES), 1..60)) {
+            let names: [Arc<str>; NAMES] = core::array::from_fn(|n| format!("{n}.lab").into());
+            let (mut devices, mut live) = (Devices::default(), BTreeSet::new());
+            for (step, n) in steps {
+                match step {
+                    0 => prop_assert!(devices.get_or_new(&names[n]).is_some() && live.insert(n) | true),
+                    1 => prop_assert_eq!(devices.remove(&names[n]).is_some(), live.remove(&n)),
+                    _ => prop_assert_eq!(devices.get_mut(&names[n]).is_some(), live.contains(&n)),
+                }
+                let numbers: Vec<_> = names.iter().map(|name| devices.number(name)).collect();
+                let distinct: BTreeSet<_> = numbers.iter().flatten().collect();
+                prop_assert_eq!(distinct.len(), live.len());
+                prop_assert!((0..NAMES).all(|n| numbers[n].is_some() == live.contains(&n)));
+            }
+        }
+    }
+}

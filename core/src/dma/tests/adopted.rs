@@ -289,3 +289,22 @@ fn pages_that_a_device_uses_from_the_start_are_not_adopted() {
         assert_eq!(cache.given_back().len(), before + 1, "its owner has it again, once");
     }
 }
+
+#[test]
+fn an_owner_may_lend_a_page_again_from_where_it_comes_back() {
+    for board in [TestBoard::direct(), TestBoard::translated(DomainKind::Strict)] {
+        let (machine, cache) = (board.machine.clone(), PageCache::default());
+        let lent: Arc<Mutex<Option<DmaBuffer>>> = Arc::default();
+        let (again, put, second) = (machine.clone(), Arc::clone(&lent), cache.clone());
+        let give_back = move |run: crate::mem::FreedRun| {
+            assert_eq!(run.base(), page(3));
+            *put.lock() = Some(second.buffer(&again, 3, 2));
+        };
+        // SAFETY: as in `PageCache::lend`.
+        let pages = unsafe { OwnedPages::new("page cache", page(3), 2, give_back) };
+        drop(machine.adopt(pages).unwrap());
+        let buffer = lent.lock().take();
+        assert_eq!(buffer.map(|buffer| buffer.phys()), Some(page(3)));
+        assert_eq!(cache.given_back(), [(page(3), 2)]);
+    }
+}

@@ -1,8 +1,10 @@
-//! Guests that open and close the devices of an IOMMU group in any order, with an IOMMU that does not always answer.
+//! Guests and drivers that have the devices of an IOMMU group in any order, with an IOMMU that does not always answer, two devices
+//! that share a stream, and one that comes and goes.
 
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use std::collections::BTreeMap;
 
@@ -12,12 +14,14 @@ use super::board::{TestBoard, ToyMmu};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
 use crate::binding::Bound;
 use crate::device::{PciIdentity, RegionKind, ReservedRegion};
-use crate::dma::{DeviceHold, DmaError, DmaMemory, Ioas};
+use crate::dma::{Coherent, DeviceHold, DmaError, DmaMemory, Ioas};
 use crate::driver::{DmaOwner, Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::{Env, Instant};
 use crate::iommu::{DomainKind, OwnerId, Prot};
 
-const DEVICES: [&str; 2] = ["1000.lab", "2000.lab"];
+/// The last two share a stream.
+const DEVICES: [&str; 3] = ["1000.lab", "2000.lab", "3000.lab"];
+const STREAMS: [u32; 3] = [1, 2, 2];
 const SLOTS: u64 = 3;
 
 /// Gives its device away.
@@ -38,9 +42,28 @@ impl Driver for Giver {
     }
 }
 
+/// Uses its device for itself.
+struct User;
+
+impl Driver for User {
+    const NAME: &'static str = "user";
+    const MATCHES: &'static [Match] = &[Match::compatible("acme,lab")];
+    type Data<'b> = Coherent<'b>;
+
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Coherent<'b>, ProbeError> {
+        Ok(dev.dma().coherent(PAGE_SIZE)?)
+    }
+
+    fn quiesce(_: &Coherent<'_>) -> Result<Quiesced, QuiesceError> {
+        Ok(Quiesced::stopped())
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Bind(usize),
+    /// To a driver that uses the device for itself.
+    Use(usize),
     Unbind(usize),
     Open(usize, usize),
     Close(usize),
@@ -64,8 +87,12 @@ struct World {
     board: TestBoard,
     guests: [OwnerId; 2],
     /// Of each binding.
-    spaces: [Option<Ioas>; 2],
-    open: [Option<Open>; 2],
+    spaces: [Option<Ioas>; 3],
+    open: [Option<Open>; 3],
+    /// Memory of the driver that uses the device for itself.
+    used: [Option<(DeviceAddr, PhysAddr)>; 3],
+    /// Opened by nobody although nobody else had the group.
+    not_opened: Option<String>,
     /// Guest of whom a driver has forgotten that it has a device open: it has the group until its last binding ends.
     forgotten: Option<usize>,
     /// The IOMMU has refused to attach streams: the group stays that guest's whose maps it could not block.
@@ -82,24 +109,27 @@ impl World {
         board.machine.remove_device(DEVICES[0]);
         board.machine.set_autoprobe(false);
         board.machine.register(Giver);
+        board.machine.register(User);
         for (d, name) in DEVICES.into_iter().enumerate() {
             let mut desc = desc.clone();
             desc.name = name.into();
             desc.node = None;
             desc.dma.reserved = reserved.to_vec();
-            desc.suppliers[0].args = [d as u32 + 1].into();
-            // Both behind one bridge.
+            desc.suppliers[0].args = [STREAMS[d]].into();
+            // All behind one bridge.
             let (bars, bridges) = (Vec::new(), ["0000:00:01.0".into()].into());
             desc.pci =
                 Some(PciIdentity { vendor: 1, device: 2, subsystem: None, class: 0, revision: 0, bars, bridges });
-            board.machine.add_device(desc).unwrap().set_driver_override(Some(Giver::NAME));
+            board.machine.add_device(desc).unwrap();
         }
         let guests = ["guest-a", "guest-b"].map(OwnerId::new);
         Self {
             board,
             guests,
-            spaces: [None, None],
-            open: [None, None],
+            spaces: [None, None, None],
+            open: [None, None, None],
+            used: [None; 3],
+            not_opened: None,
             forgotten: None,
             was_refused: false,
             owners: BTreeMap::new(),
@@ -110,20 +140,39 @@ impl World {
         &self.board.mmu
     }
 
+    fn driver(&self, d: usize) -> Option<&'static str> {
+        self.board.machine.device(DEVICES[d]).and_then(|device| device.driver())
+    }
+
     fn is_bound(&self, d: usize) -> bool {
-        self.board.machine.device(DEVICES[d]).is_some_and(|device| device.driver().is_some())
+        self.driver(d).is_some()
+    }
+
+    /// Binds device `d` to `driver` and no other.
+    fn bind(&self, d: usize, driver: &'static str) -> bool {
+        let device = self.board.machine.device(DEVICES[d]).unwrap();
+        device.set_driver_override(Some(driver));
+        self.board.machine.bind(DEVICES[d], driver).is_ok()
+    }
+
+    /// Guest that has the group.
+    fn guest(&self) -> Option<usize> {
+        let open = self.open.iter().flatten().map(|open| open.guest);
+        open.chain(self.forgotten).next()
     }
 
     /// Opens device `d` for a guest, as its driver does.
     fn open(&mut self, d: usize, guest: usize) {
         let Some(client) = self.board.machine.client::<Giver>(DEVICES[d]) else { return };
-        let owner = &self.guests[guest];
+        let (owner, holder) = (&self.guests[guest], self.guest());
         let held = client.call(|dev| dev.pass_through().map(|owned| owned.hold_group(owner))).ok().flatten();
         if let Some(Ok(hold)) = held {
             if let Some(space) = &self.spaces[d] {
                 space.resume();
             }
             self.open[d] = Some(Open { guest, hold, maps: BTreeMap::new() });
+        } else if holder.is_none_or(|of| of == guest) && !self.was_refused {
+            self.not_opened = Some(format!("{} is not opened for {owner:?}, and {holder:?} has the group", DEVICES[d]));
         }
     }
 
@@ -141,7 +190,11 @@ impl World {
     fn take(&mut self, step: Step) {
         let machine = self.board.machine.clone();
         match step {
-            Step::Bind(d) if !self.is_bound(d) && machine.bind(DEVICES[d], Giver::NAME).is_ok() => {
+            Step::Use(d) if !self.is_bound(d) && self.bind(d, User::NAME) => {
+                let client = machine.client::<User>(DEVICES[d]).unwrap();
+                self.used[d] = client.call(|memory| (memory.device_addr(), memory.memory().phys())).ok();
+            }
+            Step::Bind(d) if !self.is_bound(d) && self.bind(d, Giver::NAME) => {
                 let client = machine.client::<Giver>(DEVICES[d]).unwrap();
                 self.spaces[d] =
                     client.call(|dev| dev.pass_through().and_then(|owned| owned.io_address_space())).unwrap();
@@ -151,7 +204,8 @@ impl World {
                     space.close();
                 }
                 let kept = self.open[d].take();
-                machine.unbind(DEVICES[d], Giver::NAME).unwrap();
+                self.used[d] = None;
+                machine.unbind(DEVICES[d], self.driver(d).unwrap()).unwrap();
                 // Dropped by a guest that has noticed late.
                 drop(kept);
                 if !(0..DEVICES.len()).any(|d| self.is_bound(d)) {
@@ -174,14 +228,13 @@ impl World {
                 let (Some(open), Some(space)) = (&mut self.open[d], &self.spaces[d]) else { return };
                 let Ok(memory) = DmaMemory::allocate(machine.memory(), PAGE_SIZE) else { return };
                 self.owners.insert(memory.phys().0, open.guest);
-                let at = DeviceAddr(0x10_0000 + slot * PAGE_SIZE);
-                if space.map(at, &memory, 0, PAGE_SIZE, Prot::READ | Prot::WRITE).is_ok() {
+                if space.map(at(slot), &memory, 0, PAGE_SIZE, Prot::READ | Prot::WRITE).is_ok() {
                     open.maps.insert(slot, memory);
                 }
             }
             Step::Unmap(d, slot) => {
                 let (Some(open), Some(space)) = (&mut self.open[d], &self.spaces[d]) else { return };
-                let _ = space.unmap(DeviceAddr(0x10_0000 + slot * PAGE_SIZE), PAGE_SIZE);
+                let _ = space.unmap(at(slot), PAGE_SIZE);
                 open.maps.remove(&slot);
             }
             Step::Hang(is) => self.mmu().state.lock().unwrap().unresponsive = is,
@@ -194,28 +247,45 @@ impl World {
         }
     }
 
-    /// Pages that stream `stream` reaches.
-    fn reached(&self, stream: u32) -> Vec<u64> {
+    /// Memory that device `d` reaches at `at`.
+    fn reaches(&self, d: usize, at: DeviceAddr) -> Option<PhysAddr> {
         let state = self.mmu().state.lock().unwrap();
-        if matches!(state.attached.get(&stream), None | Some(DomainKind::Blocked)) {
-            return Vec::new();
+        let kind = state.attached.get(&STREAMS[d])?;
+        if *kind == DomainKind::Blocked { None } else { state.dma_reachable(at) }
+    }
+
+    /// Pages that device `d` reaches where guests map.
+    fn reached(&self, d: usize) -> Vec<u64> {
+        (0..SLOTS).filter_map(|slot| self.reaches(d, at(slot))).map(|phys| phys.0).collect()
+    }
+
+    /// What has been mapped for a device, by its guest or its driver, is reached by it, also when another device of the group is
+    /// blocked, leaves or comes.
+    fn check_what_works(&self) -> Result<(), String> {
+        for (d, name) in DEVICES.into_iter().enumerate() {
+            let maps = self.open[d].iter().flat_map(|open| &open.maps).map(|(slot, memory)| (at(*slot), memory.phys()));
+            for (at, phys) in maps.chain(self.used[d]) {
+                let reached = self.reaches(d, at);
+                if reached != Some(phys) && !self.was_refused {
+                    return Err(format!("{name} reaches {reached:?} at {at}, where {phys} is mapped for it"));
+                }
+            }
         }
-        let slots = (0..SLOTS).map(|slot| DeviceAddr(0x10_0000 + slot * PAGE_SIZE));
-        slots.filter_map(|at| state.dma_reachable(at)).map(|phys| phys.0).collect()
+        self.not_opened.clone().map_or(Ok(()), Err)
     }
 
     /// P7: a device reaches what the guest has mapped who has devices of its group, and nothing of another one's.
     fn check(&self) -> Result<(), String> {
-        let open = self.open.iter().flatten().map(|open| open.guest);
-        let guest = open.chain(self.forgotten).next();
+        self.check_what_works()?;
+        let guest = self.guest();
         for (d, name) in DEVICES.into_iter().enumerate() {
             let others = |page: &u64| guest.is_some() && self.owners.get(page).is_some_and(|of| Some(*of) != guest);
-            if let Some(page) = self.reached(d as u32 + 1).into_iter().find(others) {
+            if let Some(page) = self.reached(d).into_iter().find(others) {
                 return Err(format!("{name} reaches {page:#x} of another guest than {guest:?}"));
             }
             if guest.is_none()
                 && !self.was_refused
-                && let Some(page) = self.reached(d as u32 + 1).first()
+                && let Some(page) = self.reached(d).first()
             {
                 return Err(format!("{name} reaches {page:#x}, and nobody has its group"));
             }
@@ -229,10 +299,16 @@ impl World {
     }
 }
 
+/// Where guests map slot `slot`.
+fn at(slot: u64) -> DeviceAddr {
+    DeviceAddr(0x10_0000 + slot * PAGE_SIZE)
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let device = || 0..DEVICES.len();
     prop_oneof![
-        2 => device().prop_map(Step::Bind),
+        3 => device().prop_map(Step::Bind),
+        1 => device().prop_map(Step::Use),
         1 => device().prop_map(Step::Unbind),
         3 => (device(), 0..2_usize).prop_map(|(d, guest)| Step::Open(d, guest)),
         2 => device().prop_map(Step::Close),
@@ -314,5 +390,35 @@ fn a_device_that_was_not_detached_reaches_nothing_of_the_guest_before() {
             // The group stays the guest's whose memory the device may reach.
             assert_eq!(world.open[1].is_some(), !hangs || blocks, "hangs: {hangs}, blocks: {blocks}");
         }
+    }
+}
+
+#[test]
+fn a_driver_has_its_device_after_a_guest_whose_maps_were_not_confirmed_to_be_gone() {
+    for d in 0..DEVICES.len() {
+        let mut world = World::new(&[]);
+        let guest =
+            [Step::Bind(d), Step::Open(d, 0), Step::Map(d, 0), Step::Hang(true), Step::Close(d), Step::Unbind(d)];
+        for step in guest.into_iter().chain([Step::Hang(false), Step::Wait, Step::Use(d)]) {
+            world.take(step);
+            assert_eq!(world.check(), Ok(()), "after {step:?}");
+        }
+        assert!(world.used[d].is_some(), "{} has memory", DEVICES[d]);
+    }
+}
+
+/// P9: what was forgotten ends with the last binding of the group.
+#[test]
+fn devices_that_drivers_have_forgotten_to_close_are_the_next_guests_once_all_are_unbound() {
+    for forgotten in 1..=DEVICES.len() {
+        let mut world = World::new(&[]);
+        let all = |step: fn(usize) -> Step| (0..DEVICES.len()).map(step);
+        let opened = (0..forgotten).flat_map(|d| [Step::Open(d, 0), Step::Map(d, d as u64), Step::Forget(d)]);
+        let steps = all(Step::Bind).chain(opened).chain(all(Step::Unbind)).chain(all(Step::Bind));
+        for step in steps.chain((0..DEVICES.len()).map(|d| Step::Open(d, 1))) {
+            world.take(step);
+            assert_eq!(world.check(), Ok(()), "after {step:?}");
+        }
+        assert!(world.open.iter().all(Option::is_some), "{forgotten} were forgotten");
     }
 }

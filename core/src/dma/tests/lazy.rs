@@ -322,3 +322,28 @@ fn mappings_and_arena_slots_of_one_device_go_to_quarantine_together() {
         });
     }
 }
+
+/// P11: what waits for a later flush is freed by it, whosever it is.
+#[test]
+fn a_later_flush_frees_the_pages_of_all_devices_of_a_queue_that_failed() {
+    let board = TestBoard::translated(DomainKind::Lazy);
+    let desc = board.machine.device("1000.lab").unwrap().desc().clone();
+    for (n, name) in ["2000.lab", "3000.lab"].into_iter().enumerate() {
+        let mut desc = desc.clone();
+        (desc.name, desc.node, desc.suppliers[0].args) = (name.into(), None, [n as u32 + 2].into());
+        board.machine.add_device(desc).unwrap();
+    }
+    assert!(board.bind(|dev| {
+        drop(dev.dma().map(dev.dma().buffer(4096)?, Direction::FromDevice)?.unmap()?);
+        Ok(Vec::new())
+    }));
+    let machine = &board.machine;
+    let held = || (machine.memory().frames().in_use(), machine.quarantine_table().list().len());
+    assert_eq!(held(), (3, 0));
+    board.mmu.state.lock().unwrap().unresponsive = true;
+    assert!(!machine.iommus().groups()[0].domain().unwrap().confirm_queue(machine));
+    assert_eq!(held(), (3, 3), "of each device");
+    board.mmu.state.lock().unwrap().unresponsive = false;
+    assert!(machine.quarantine_table().retry(machine));
+    assert_eq!(held(), (0, 0), "P4");
+}

@@ -162,13 +162,17 @@ fn an_unconfirmed_page_has_no_owner_until_a_flush_is_confirmed() {
 
 #[test]
 fn a_page_that_is_still_in_the_table_has_no_owner_until_the_translation_is_off() {
-    for kind in [DomainKind::Strict, DomainKind::Lazy] {
+    let kinds = [DomainKind::Strict, DomainKind::Lazy];
+    for (kind, hangs) in kinds.into_iter().flat_map(|kind| [(kind, false), (kind, true)]) {
         let board = TestBoard::translated(kind);
         let mmu = Arc::clone(&board.mmu);
         let user = (Arc::clone(&board.machine), Arc::clone(&board.mmu));
         assert!(board.bind(move |dev| {
             let machine = dev.state.system();
-            let unmap_fails = |unmap_fails| mmu.state.lock().unwrap().unmap_fails = unmap_fails;
+            let unmap_fails = |fails| {
+                let mut state = mmu.state.lock().unwrap();
+                (state.unmap_fails, state.unresponsive) = (fails, fails && hangs);
+            };
             let buffer = dev.dma().buffer(PAGE_SIZE)?;
             let memory = Arc::clone(buffer.memory());
             let mapped = dev.dma().map(buffer, Direction::FromDevice)?;
@@ -181,6 +185,7 @@ fn a_page_that_is_still_in_the_table_has_no_owner_until_the_translation_is_off()
             let own = machine.iommus().groups()[0].domain().unwrap();
             assert_eq!(memory.confirm_unmapped(Some(&own)), Err(DmaError::Unconfirmed));
             assert_eq!(memory.confirm_unmapped(None), Err(DmaError::Unconfirmed));
+            machine.quarantine_table().retry(machine);
             // Copy and pin: allowed for every holder of the memory.
             memory.read_bytes(0, &mut [0]);
             pin_for_a_user(&user, &memory);
@@ -432,5 +437,31 @@ fn a_quiesced_device_gets_back_all_that_is_held_for_whatever_reason_in_whatever_
         machine.device_quiesced(&machine.device(&name).unwrap(), &Quiesced::stopped());
         assert_eq!(in_use(machine), before, "P4: {order:?}");
         assert_eq!(machine.promises().broken(), []);
+    }
+}
+
+/// P11: an IOMMU that hangs keeps what is behind it, and nothing that is behind another one.
+#[test]
+fn pages_behind_an_iommu_that_answers_are_freed_while_others_hang() {
+    for answers in 0..3 {
+        let board = TestBoard::translated(DomainKind::Strict);
+        let mmus = [(); 3].map(|()| Arc::new(super::board::ToyMmu::default()));
+        let users = mmus.each_ref().map(|mmu| {
+            let domain = toy_domain(mmu, DomainKind::Unmanaged);
+            Ioas::new(&board.machine.system, &"2000.lab".into(), None, domain)
+        });
+        let at = DeviceAddr(0x7000_0000);
+        for (user, mmu) in users.iter().zip(&mmus) {
+            let page = DmaMemory::allocate(board.machine.memory(), PAGE_SIZE).unwrap();
+            user.map(at, &page, 0, PAGE_SIZE, Prot::READ).unwrap();
+            mmu.state.lock().unwrap().unresponsive = true;
+            assert_eq!(user.unmap(at, PAGE_SIZE), Err(IoasError::Unconfirmed(at)));
+        }
+        mmus[answers].state.lock().unwrap().unresponsive = false;
+        assert!(!board.machine.quarantine_table().retry(&board.machine));
+        assert_eq!(in_use(&board.machine), (2, 2), "IOMMU {answers} answers");
+        mmus.iter().for_each(|mmu| mmu.state.lock().unwrap().unresponsive = false);
+        assert!(board.machine.quarantine_table().retry(&board.machine));
+        assert_eq!(in_use(&board.machine), (0, 0), "P4");
     }
 }
