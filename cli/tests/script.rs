@@ -50,6 +50,38 @@ fn what_is_written_is_read_back_and_is_in_the_image() {
 }
 
 #[test]
+fn a_write_that_is_refused_leaves_the_medium_alone() {
+    let dir = Dir::new();
+    let image = dir.image("disk.img", 16);
+    let unbind = "echo $controller > /sys/bus/platform/drivers/sata_rcar/unbind\n";
+    let give = "echo vfio-platform > /sys/bus/platform/devices/$controller/driver_override\n\
+        echo $controller > /sys/bus/platform/drivers_probe\n";
+    for before in [String::from(unbind), format!("{unbind}{give}"), format!("{unbind}{give}guest start cooperative\n")]
+    {
+        let written = if before.contains("guest") { "" } else { "! guest write 4 hello\n! guest fill 5 2 guest\n" };
+        let script = dir.file("a.script", format!("{before}! write 3 hello\n! fill 7 2 host\n{written}"));
+        bindery(["--script", text(&script), "--disk", text(&image)]).good();
+        assert!(std::fs::read(&image).unwrap().iter().all(|b| *b == 0), "{before}");
+    }
+}
+
+/// The board's disk fails because the host's does: that is bad input, and no fault of the board.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_image_that_the_host_cannot_write_ends_the_run() {
+    let dir = Dir::new();
+    let image = dir.image("disk.img", 4096);
+    for side in ["", "image "] {
+        let script = dir.file("a.script", format!("{side}write 0 hello\n{side}write 4000 hello\n"));
+        let command = "ulimit -f 1; trap '' XFSZ; exec \"$0\" --script \"$1\" --disk \"$2\"";
+        let args = ["-c", command, env!("CARGO_BIN_EXE_bindery"), text(&script), text(&image)];
+        let ran = Ran::of(&std::process::Command::new("sh").args(args).output().unwrap());
+        let out = ran.refused(&["cannot write", "disk.img: File too large"]);
+        assert!(out.contains("1 sector written"), "{out}");
+    }
+}
+
+#[test]
 fn a_syntax_error_is_named_and_nothing_is_run() {
     let dir = Dir::new();
     let image = dir.image("disk.img", 16);

@@ -142,9 +142,10 @@ impl Source<'_> {
             resolved.push(next);
         }
         for function in &resolved {
-            let parent = resolved.iter().find(|other| function.device.vanishes_with(other.device));
-            let Some(parent) = parent else { continue };
-            if parent.to != Target::Host {
+            // One of several that stays says nothing of the others.
+            let takes_it =
+                |other: &&Resolved<'_>| other.to != Target::Host && function.device.vanishes_with(other.device);
+            if let Some(parent) = resolved.iter().find(takes_it) {
                 let what = format!(
                     "{} vanishes when {} leaves its driver: list only one of them",
                     function.device.label(),

@@ -88,6 +88,8 @@ pub struct Disk {
     backing: Backing,
     sectors: u64,
     access: Access,
+    /// The host's first failure to write or flush the file.
+    failure: Option<io::Error>,
 }
 
 impl Disk {
@@ -110,7 +112,7 @@ impl Disk {
             0 => Err(DiskError::Empty { path: path() }),
             _ if len % SECTOR != 0 => Err(DiskError::Unaligned { path: path(), len }),
             _ if len / SECTOR > MAX_SECTORS => Err(DiskError::TooLarge { path: path(), len }),
-            _ => Ok(Self { backing: Backing::File { file, keep: true }, sectors: len / SECTOR, access }),
+            _ => Ok(Self { backing: Backing::File { file, keep: true }, sectors: len / SECTOR, access, failure: None }),
         }
     }
 
@@ -128,14 +130,14 @@ impl Disk {
                 Ok(f)
             })
             .map_err(|source| DiskError::Temporary { dir, sectors, source })?;
-        Ok(Self { backing: Backing::File { file, keep: false }, sectors, access: Access::ReadWrite })
+        Ok(Self { backing: Backing::File { file, keep: false }, sectors, access: Access::ReadWrite, failure: None })
     }
 
     /// Creates a disk in memory with `bytes`, padded with zeros to whole sectors, at least one.
     pub fn memory(mut bytes: Vec<u8>) -> Self {
         let sectors = (bytes.len() as u64).div_ceil(SECTOR).max(1);
         bytes.resize((sectors * SECTOR) as usize, 0);
-        Self { backing: Backing::Memory(bytes), sectors, access: Access::ReadWrite }
+        Self { backing: Backing::Memory(bytes), sectors, access: Access::ReadWrite, failure: None }
     }
 
     /// Number of sectors, at least 1.
@@ -178,7 +180,10 @@ impl Disk {
             return Err(END.into());
         }
         match &mut self.backing {
-            Backing::File { file, .. } => file.write_all_at(buf, offset),
+            Backing::File { file, .. } => {
+                let written = file.write_all_at(buf, offset);
+                self.noted(written)
+            }
             Backing::Memory(bytes) => {
                 slice(offset, buf.len()).and_then(|r| bytes.get_mut(r)).ok_or(END)?.copy_from_slice(buf);
                 Ok(())
@@ -193,9 +198,26 @@ impl Disk {
     /// When the host fails.
     pub fn flush(&mut self) -> io::Result<()> {
         match &self.backing {
-            Backing::File { file, keep: true } if self.writable() => file.sync_data(),
+            Backing::File { file, keep: true } if self.writable() => {
+                let flushed = file.sync_data();
+                self.noted(flushed)
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Takes the first failure of the host to write or flush the file since the last call: what the board then sees as an error of
+    /// its disk. A refusal of the disk's own (beyond its end, read-only) is none.
+    pub fn take_failure(&mut self) -> Option<io::Error> {
+        self.failure.take()
+    }
+
+    fn noted(&mut self, done: io::Result<()>) -> io::Result<()> {
+        if let (Err(error), None) = (&done, &self.failure) {
+            // An error of the operating system's can be copied by its number only.
+            self.failure = Some(error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error));
+        }
+        done
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 /// A machine's number in the trace, and a device's in the machine.
-type Track = (u64, u64);
+pub(super) type Track = (u64, u64);
 
 /// Open spans, and the numbers of the tracks that they are on.
 #[derive(Default)]

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::LogEntry;
 use super::new_file::NewFile;
-use super::spans::Spans;
+use super::spans::{Spans, Track};
 use crate::failure::Result;
 
 /// A trace that is being written. It appears under its name with [`finish`](Self::finish); before, and when anything
@@ -51,10 +51,11 @@ impl TraceFile {
     /// Ends what is still open, and puts the file under its name.
     pub fn finish(mut self) -> Result<()> {
         let ts = self.last;
-        for ((pid, tid), name, memory) in self.spans.close() {
+        for (track, name, memory) in self.spans.close() {
+            let (pid, tid) = track;
             let end = match memory {
                 Some(addr) => {
-                    json!({"ph": "e", "cat": "dma", "id": id(tid, addr), "name": name, "pid": pid, "tid": tid,
+                    json!({"ph": "e", "cat": "dma", "id": id(track, addr), "name": name, "pid": pid, "tid": tid,
                     "ts": ts, "args": {"open at the end": true}})
                 }
                 None => json!({"ph": "E", "name": name, "pid": pid, "tid": tid, "ts": ts}),
@@ -85,10 +86,10 @@ impl TraceFile {
                 }
             }
             EventKind::DmaMapped { kind, addr, .. } if self.spans.map(track, addr.0, kind) => {
-                json!({"ph": "b", "cat": "dma", "id": id(tid, addr.0), "name": kind})
+                json!({"ph": "b", "cat": "dma", "id": id(track, addr.0), "name": kind})
             }
             EventKind::DmaUnmapped { addr, .. } => match self.spans.unmap(track, addr.0) {
-                Some(name) => json!({"ph": "e", "cat": "dma", "id": id(tid, addr.0), "name": name}),
+                Some(name) => json!({"ph": "e", "cat": "dma", "id": id(track, addr.0), "name": name}),
                 None => instant(),
             },
             _ => instant(),
@@ -124,7 +125,37 @@ fn instant() -> Value {
     json!({"ph": "i", "s": "t"})
 }
 
-/// Identity of a mapping: its device and address.
-fn id(tid: u64, addr: u64) -> String {
-    format!("{tid}:{addr:#x}")
+/// Identity of a mapping in the whole trace: its machine, device and address.
+fn id((pid, tid): Track, addr: u64) -> String {
+    format!("{pid}:{tid}:{addr:#x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use bindery::event::Event;
+
+    use super::*;
+    use crate::record::kinds;
+
+    /// Viewers take an `id` for that of the whole trace.
+    #[test]
+    fn one_address_of_devices_of_two_machines_is_two_spans() {
+        let path = std::env::temp_dir().join(format!("bindery-trace-ids-{}.json", std::process::id()));
+        let mut trace = TraceFile::create(&path).unwrap();
+        let mapped = kinds::samples().into_iter().find(|kind| matches!(kind, EventKind::DmaMapped { .. })).unwrap();
+        for machine in ["host", "guest"] {
+            let event = Event { seq: 1, at: Instant(5), device: Some("a".into()), kind: mapped.clone() };
+            trace.add(&LogEntry { step: "io".into(), machine, event }).unwrap();
+        }
+        trace.finish().unwrap();
+        let json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let of = |ph: &str| {
+            let all = json["traceEvents"].as_array().unwrap().iter().filter(|line| line["ph"] == ph);
+            all.map(|line| line["id"].to_string()).collect::<BTreeSet<_>>()
+        };
+        assert_eq!((of("b").len(), of("b")), (2, of("e")));
+    }
 }

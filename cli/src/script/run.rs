@@ -254,7 +254,7 @@ fn transfer(session: &Session, side: Side, what: &Transfer) -> Result<Answer> {
     };
     let written = session.write(side, lba, &bytes);
     if written.is_err() {
-        session.check_host_io(lba, &bytes)?;
+        session.check_host_io()?;
     }
     let flushed = if side == Side::Image { "" } else { " and flushed" };
     let sectors = count(bytes.len() / SECTOR as usize, "sector");

@@ -120,14 +120,10 @@ impl Session {
         format!("no disk: {} is {driver}", device.name())
     }
 
-    /// Called when the disk did not take `bytes` at sector `lba`: an error when the reason is that the host cannot write the
-    /// image, so that the board is not at fault.
-    pub fn check_host_io(&self, lba: u64, bytes: &[u8]) -> crate::failure::Result<()> {
-        let Some(board) = self.target.board() else { return Ok(()) };
-        let directly = board.with_disk(|disk| {
-            let fits = lba.checked_add(bytes.len() as u64 / SECTOR).is_some_and(|end| end <= disk.sectors());
-            if fits { disk.write(lba * SECTOR, bytes).and_then(|()| disk.flush()) } else { Ok(()) }
-        });
-        directly.unwrap_or(Ok(())).map_err(|error| Failure::Write { what: self.disk.clone(), error })
+    /// Called when the disk did not take what was written: an error when the reason is that the host cannot write the image, so that the
+    /// board is not at fault. Looks at what has happened to the disk, and writes nothing.
+    pub fn check_host_io(&self) -> crate::failure::Result<()> {
+        let failure = self.target.board().and_then(|board| board.with_disk(Disk::take_failure)).flatten();
+        failure.map_or(Ok(()), |error| Err(Failure::Write { what: self.disk.clone(), error }))
     }
 }

@@ -45,6 +45,8 @@ impl Session {
         let sata = controller(&self.description.devices).and_then(|desc| self.host.device(&desc.name));
         let sata = sata.ok_or("the machine has no disk controller")?;
         let guest = start(self, sata.name(), kind).map_err(|error| error.to_string())?;
+        // Of one whose device the host has taken back.
+        self.end_guest();
         let guest = self.guest.insert(guest);
         let settled = guest.machine.settle();
         if guest.client().is_some() {
@@ -61,6 +63,43 @@ impl Session {
             let machine = Arc::clone(&*guest.machine);
             drop(guest);
             self.guests.add(&machine);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bindery::promise::Promise;
+
+    use super::*;
+    use crate::session::Config;
+    use crate::shell;
+
+    const SATA: &str = "ee300000.sata";
+
+    fn give_away(session: &Session) {
+        let path = format!("/sys/bus/platform/devices/{SATA}/driver_override");
+        shell::echo(&session.control, Vfio::NAME, &path).unwrap();
+        session.host.bind(SATA, Vfio::NAME).unwrap();
+    }
+
+    #[test]
+    fn what_a_guest_has_broken_is_kept_when_the_next_one_starts() {
+        let mut session = Session::new(&Config::default()).unwrap();
+        session.add_drivers();
+        session.host.settle();
+        session.host.unbind(SATA, SataRcar::NAME).unwrap();
+        give_away(&session);
+        session.start_guest(GuestKind::Cooperative).unwrap();
+        let former = Arc::clone(&*session.guest.as_ref().unwrap().machine);
+        former.promises().check(Promise::ALL[0], false, || "planted".into());
+        // The host takes the device back, and gives it away again.
+        session.host.unbind(SATA, Vfio::NAME).unwrap();
+        give_away(&session);
+        session.start_guest(GuestKind::Cooperative).unwrap();
+        assert_eq!(session.guests.broken[0].len(), 1);
+        for (at, promise) in Promise::ALL.into_iter().enumerate() {
+            assert_eq!(session.guests.checked[at], former.promises().checked(promise), "{promise:?}");
         }
     }
 }

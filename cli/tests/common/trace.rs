@@ -44,7 +44,8 @@ pub fn read(path: &Path) -> Trace {
         let ts = e["ts"].as_f64().unwrap();
         assert!(ts >= last, "{e}");
         last = ts;
-        let id = format!("{} {} {}", e["pid"], e["cat"], e["id"]);
+        // An `id` is that of the whole trace, whichever process has it.
+        let id = format!("{} {}", e["cat"], e["id"]);
         match ph {
             "B" => open.entry(track).or_default().push(name),
             "E" => {

@@ -46,10 +46,13 @@ fn mistakes_in_the_file_change_nothing_and_name_the_line() {
     let listed =
         |select: &str, ids: &str| format!("[[device]]\nselect = \"{select}\"\nexpect = \"{ids}\"\ndriver = \"vfio\"\n");
     let pair = [listed("17:00.0", "15b3:101d"), listed("17:00.4", "15b3:101e")].concat();
+    // That the bridge above them stays is no reason for the function to stay.
+    let bridge = listed("16:02.0", "8086:347a").replace("vfio", "host");
     let twice = [listed("17:00.4", "15b3:101e"), listed("0000:17:00.4", "15b3:101e")].concat();
     for (text, line) in [
         (format!("version = 1\n{twice}"), ":7: 0000:17:00.4 is listed twice"),
         (format!("version = 1\n{pair}"), ":7: 0000:17:00.4 vanishes"),
+        (format!("version = 1\n{bridge}{pair}"), ":11: 0000:17:00.4 vanishes when 0000:17:00.0 leaves"),
         ("version = 1\nspeed = 9\n".into(), ":2: unknown field"),
         ("version = 1\n[[device]]\nselect = \"17:00.4\"\ndriver = \"vfio\"\n".into(), ":3: 0000:17:00.4 needs expect"),
         (format!("version = 1\n{}", listed("99:00.0", "15b3:101e")), ":3: 99:00.0: no such device"),
