@@ -61,6 +61,9 @@ scenarios! {
     guests_err = "guests-err";
     arena = "arena";
     arena_lazy = "arena-lazy";
+    leased = "leased";
+    leased_lazy = "leased-lazy";
+    leased_handed_over = "leased-handed-over";
     lent_buffers = "lent-buffers";
     out_of_reach = "out-of-reach";
 }

@@ -3,21 +3,28 @@
 //! It implements the interface of an IOMMU driver itself, so it needs no driver but one that provides it, and is independent
 //! of the core's records: tests ask it what each stream reaches. A stream that was never attached bypasses translation, as
 //! in real hardware.
+//!
+//! Its table is a map that calls change, or, of one that [walks](Mmu::walking), a page table in memory in one of the core's formats, whose
+//! entries the driver leases: then it is told of nothing, and finds what is mapped as hardware does.
 
 #![forbid(unsafe_code)]
 
+mod context;
 mod driver;
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bindery::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
+use bindery::addr::{PAGE_SIZE, PhysAddr};
 use bindery::iommu::{Grouping, Iommu};
 
+use self::context::Context;
 pub use self::driver::MmuDriver;
 use self::driver::MmuIommu;
+use self::tables::Tables;
 
 /// Memory that a stream reaches.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,35 +39,6 @@ impl Reachable {
     /// No memory.
     pub fn nothing() -> Self {
         Self::Pages(BTreeSet::new())
-    }
-}
-
-#[derive(Debug, Default)]
-struct Context {
-    table: BTreeMap<u64, u64>,
-    iotlb: BTreeMap<u64, BTreeSet<u64>>,
-    /// Disabled: nothing is translated any more.
-    off: bool,
-    /// It is to be disabled, once the hardware answers: no table is walked, and the IOTLB has what it had.
-    leaving: bool,
-    /// Nothing is ever mapped in it.
-    blocks: bool,
-}
-
-impl Context {
-    /// What the IOTLB has between `first` and `last` although the table has it no more.
-    fn stale(&self, (first, last): (DeviceAddr, DeviceAddr)) -> Vec<(u64, u64)> {
-        let cached = self.iotlb.range(first.0..=last.0).flat_map(|(at, pages)| pages.iter().map(|page| (*at, *page)));
-        cached.filter(|(at, page)| self.table.get(at) != Some(page)).collect()
-    }
-
-    fn forget(&mut self, entries: &[(u64, u64)]) {
-        for (at, page) in entries {
-            if let Some(pages) = self.iotlb.get_mut(at) {
-                pages.remove(page);
-            }
-        }
-        self.iotlb.retain(|_, pages| !pages.is_empty());
     }
 }
 
@@ -100,6 +78,8 @@ struct State {
     limit: Option<usize>,
     /// Last address that it translates, if that is not the last one of 32 bits.
     last: Option<u64>,
+    /// The first page of a table that was freed while the hardware could walk to it.
+    freed_early: Option<u64>,
 }
 
 impl State {
@@ -108,11 +88,30 @@ impl State {
         for (stream, pages) in &self.watched {
             // Without a context it bypasses translation.
             let Some(context) = self.streams.get(stream).map(|c| &self.contexts[*c]) else { continue };
-            let is_reached = |page: &&u64| !context.off && context.table.get(page) == Some(page);
+            let is_reached = |page: &&u64| !context.off && context.lookup(**page) == Some(**page);
             if let Some(page) = pages.iter().find(|page| !is_reached(page)) {
                 self.lost.get_or_insert((*stream, *page));
             }
         }
+    }
+
+    /// Contexts that streams use.
+    fn used(&self) -> BTreeSet<usize> {
+        self.streams.values().copied().collect()
+    }
+
+    /// Devices access all that is mapped for them: hardware that walks caches it. Other contexts cache when they are told of a map.
+    fn access_walked(&mut self) {
+        for number in self.used() {
+            self.contexts[number].access_walked();
+        }
+    }
+
+    /// Contexts of which something may be accessed: one that is leaving is out of reach once no stream uses it.
+    fn live(&self) -> impl Iterator<Item = &Context> {
+        let used = self.used();
+        let contexts = self.contexts.iter().enumerate();
+        contexts.filter(move |(number, c)| !c.off && (!c.leaving || used.contains(number))).map(|(_, c)| c)
     }
 
     fn is_full(&self) -> bool {
@@ -125,6 +124,8 @@ impl State {
 pub struct Mmu {
     name: String,
     grouping: Grouping,
+    /// Memory of its page tables, if it walks.
+    tables: Option<Tables>,
     state: Mutex<State>,
 }
 
@@ -153,7 +154,22 @@ pub enum Access {
 impl Mmu {
     /// Hardware after power-up: every stream bypasses translation.
     pub fn new(name: &str, grouping: Grouping) -> Arc<Self> {
-        Arc::new(Self { name: name.into(), grouping, state: Mutex::default() })
+        Arc::new(Self { name: name.into(), grouping, tables: None, state: Mutex::default() })
+    }
+
+    /// The same hardware with page tables in a memory of their own, which it walks, not snooping the CPU's cache. It caches translations and
+    /// the way to tables. Its driver leases entries.
+    pub fn walking(name: &str, grouping: Grouping) -> Arc<Self> {
+        Arc::new_cyclic(|me| {
+            let tables = Some(Tables::new(me));
+            Self { name: name.into(), grouping, tables, state: Mutex::default() }
+        })
+    }
+
+    /// The first page of a table that was freed while the hardware could walk to it: reset and removal from the hardware apart, that takes
+    /// an invalidation.
+    pub fn freed_early(&self) -> Option<PhysAddr> {
+        self.lock().freed_early.map(PhysAddr)
     }
 
     /// Makes it translate the addresses up to `last` only. Called before its driver is bound.
@@ -238,38 +254,37 @@ impl Mmu {
         for context in &mut s.contexts {
             context.off = true;
         }
+        drop(s);
+        if let Some(tables) = &self.tables {
+            tables.free_kept();
+        }
     }
 
     /// Accesses all mappings by each stream, so that the IOTLB caches them.
     pub fn access_everything(&self) {
         let mut s = self.lock();
-        let used: BTreeSet<usize> = s.streams.values().copied().collect();
-        for context in used {
-            let Context { table, iotlb, off, .. } = &mut s.contexts[context];
-            if !*off {
-                for (at, page) in &*table {
-                    iotlb.entry(*at).or_default().insert(*page);
-                }
-            }
+        for number in s.used() {
+            s.contexts[number].access();
         }
     }
 
     /// Memory that `stream` reaches now.
     pub fn reachable(&self, stream: u32) -> Reachable {
-        let s = self.lock();
+        let mut s = self.lock();
+        s.access_walked();
         let Some(context) = s.streams.get(&stream).map(|c| &s.contexts[*c]) else { return Reachable::Everything };
         if context.off {
             return Reachable::Pages(BTreeSet::new());
         }
         let cached = context.iotlb.iter().flat_map(|(at, pages)| pages.iter().map(|p| (*at, *p)));
-        Reachable::Pages(context.table.iter().map(|(at, page)| (*at, *page)).chain(cached).collect())
+        Reachable::Pages(context.entries().into_iter().chain(cached).collect())
     }
 
     /// Entries of the table of `stream`, without the IOTLB.
     pub fn table(&self, stream: u32) -> BTreeSet<(u64, u64)> {
         let s = self.lock();
         let context = s.streams.get(&stream).map(|c| &s.contexts[*c]).filter(|c| !c.off);
-        context.into_iter().flat_map(|c| c.table.iter().map(|(at, page)| (*at, *page))).collect()
+        context.map(Context::entries).unwrap_or_default()
     }
 
     /// True when the IOTLB has no other translation of `at` by `stream` than that to `page`.
@@ -298,15 +313,8 @@ impl Mmu {
     pub fn translate(&self, stream: u32, addr: u64) -> Access {
         let mut s = self.lock();
         let Some(context) = s.streams.get(&stream).copied() else { return Access::To(PhysAddr(addr)) };
-        let Context { table, iotlb, off, .. } = &mut s.contexts[context];
-        if *off {
-            return Access::Refused;
-        }
         let (page, offset) = (addr & !(PAGE_SIZE - 1), addr & (PAGE_SIZE - 1));
-        let cached = iotlb.get(&page).and_then(|pages| pages.first()).copied();
-        let found = cached.or_else(|| table.get(&page).copied());
-        let Some(to) = found else { return Access::Refused };
-        iotlb.entry(page).or_default().insert(to);
+        let Some(to) = s.contexts[context].translate(page) else { return Access::Refused };
         Access::To(PhysAddr(to + offset))
     }
 
@@ -323,12 +331,10 @@ impl Mmu {
 
     /// Returns true when the IOTLB has a translation to any of the `len` bytes at `base`.
     pub fn caches(&self, base: PhysAddr, len: u64) -> bool {
-        let s = self.lock();
+        let mut s = self.lock();
+        s.access_walked();
         let to = |page: &u64| *page < base.0.saturating_add(len) && base.0 < page + PAGE_SIZE;
-        // One that is leaving is out of reach once no stream uses it.
-        let is_used = |number: usize, c: &Context| !c.leaving || s.streams.values().any(|used| *used == number);
-        let live = s.contexts.iter().enumerate().filter(|(number, c)| !c.off && is_used(*number, c));
-        live.map(|(_, c)| c).any(|c| c.iotlb.values().flatten().any(to))
+        s.live().any(|c| c.iotlb.values().flatten().any(to))
     }
 
     /// Hashes what decides the further behaviour: contexts of streams, with pages numbered in the order in which they are
@@ -350,17 +356,7 @@ impl Mmu {
                 continue;
             }
             contexts.push(*context);
-            let Context { table, iotlb, off, leaving, blocks } = &s.contexts[*context];
-            (off, leaving, blocks).hash(state);
-            for (at, page) in table {
-                (at, number(*page)).hash(state);
-            }
-            for (at, cached) in iotlb {
-                at.hash(state);
-                for page in cached {
-                    number(*page).hash(state);
-                }
-            }
+            s.contexts[*context].hash_state(state, &mut number);
         }
         (s.refused.iter().collect::<Vec<_>>(), s.flushes_to_fail).hash(state);
         (s.attach_fails_in, s.domain_fails_in, s.map_fails_in).hash(state);

@@ -32,6 +32,8 @@ pub struct Gather {
 #[derive(Debug, Default)]
 struct Rest {
     tables: Vec<PageRun>,
+    /// A table was unlinked, though its page is never freed.
+    unlinked: bool,
     /// Pending invalidation of each IOMMU, if several translate.
     parts: Vec<(PartId, Gather)>,
 }
@@ -114,6 +116,13 @@ impl Gather {
         self.rest().tables.push(table);
     }
 
+    /// Notes that a table was unlinked whose page is never freed, because something forgotten refers to it: hardware may have the way
+    /// to it all the same.
+    #[cold]
+    pub(crate) fn add_unlinked(&mut self) {
+        self.rest().unlinked = true;
+    }
+
     /// Merges `other` into this gather.
     #[inline]
     pub fn absorb(&mut self, mut other: Self) {
@@ -127,7 +136,9 @@ impl Gather {
 
     #[cold]
     fn absorb_rest(&mut self, mut rest: Rest) {
-        self.rest().tables.append(&mut rest.tables);
+        let own = self.rest();
+        own.tables.append(&mut rest.tables);
+        own.unlinked |= rest.unlinked;
         for (part, gather) in core::mem::take(&mut rest.parts) {
             self.part(part).absorb(gather);
         }
@@ -141,15 +152,16 @@ impl Gather {
 
     /// True when intermediate tables were unlinked, so that walk caches must be invalidated, too.
     pub fn tables_freed(&self) -> bool {
-        self.rest
-            .as_ref()
-            .is_some_and(|rest| !rest.tables.is_empty() || rest.parts.iter().any(|(_, part)| part.tables_freed()))
+        let of_parts = |rest: &Rest| rest.parts.iter().any(|(_, part)| part.tables_freed());
+        self.rest.as_ref().is_some_and(|rest| rest.unlinked || !rest.tables.is_empty() || of_parts(rest))
     }
 
     /// True when nothing was gathered.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        let no_tables = |rest: &Rest| rest.tables.is_empty() && rest.parts.iter().all(|(_, part)| part.is_empty());
+        let no_tables = |rest: &Rest| {
+            !rest.unlinked && rest.tables.is_empty() && rest.parts.iter().all(|(_, part)| part.is_empty())
+        };
         self.range().is_none() && self.rest.as_deref().is_none_or(no_tables)
     }
 

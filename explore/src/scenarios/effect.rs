@@ -46,7 +46,7 @@ impl Setup {
         let unbound = |d: usize| self.is_there(d) && self.driver(DEVICES[d]).is_none();
         match step {
             Step::Bind(d) | Step::Give(d) => unbound(d),
-            Step::Unbind(d) => self.is_owned(d),
+            Step::Unbind(d) | Step::HandOver(d) => self.is_owned(d),
             Step::Transfer(d) => self.is_owned(d) && !self.is_masked(d),
             Step::Jam(d) => self.is_owned(d) && !self.owners.stops().jammed.contains(DEVICES[d]),
             Step::Mask(d) => self.owners.of(DEVICES[d]).is_some_and(|held| !held.masks),
@@ -123,6 +123,10 @@ impl Setup {
                 let is_guests = |e: &usize| self.is_passed(*e);
                 let is_reset_with = self.resets_of(d).any(|line| self.others_on(d, line).iter().any(is_guests));
                 done(supplied(d) && line_is_free(d, false) && !is_reset_with && !self.group(d).iter().any(is_guests))
+            }
+            Step::HandOver(d) => {
+                let alone = |e: &usize| *e == d || !self.is_owned(*e);
+                done(supplied(d) && self.group(d).iter().all(alone) && !self.may_run(d))
             }
             Step::Give(d) => {
                 let others: Vec<usize> = self.resets_of(d).flat_map(|line| self.others_on(d, line)).collect();
@@ -231,6 +235,7 @@ impl Setup {
             {
                 wrong("its driver has not changed".into())
             }
+            Step::HandOver(d) if !self.is_passed(d) => wrong("the pass-through owner does not have it".into()),
             Step::TakeBack(d) if self.is_passed(d) => wrong("it is still passed through".into()),
             _ => Ok(effect),
         }
@@ -356,6 +361,13 @@ impl Setup {
             Step::Silence => {
                 self.wait(Duration::from_secs(1));
                 Effect::Done
+            }
+            Step::HandOver(d) => {
+                if let Some(device) = machine.device(DEVICES[d]) {
+                    device.set_driver_override(Some(self.pass_through_owner(d)));
+                }
+                let unbound = Effect::of(machine.unbind(DEVICES[d], DRIVER));
+                if unbound == Effect::Done { self.act(Step::Give(d))? } else { unbound }
             }
             Step::Give(d) => {
                 if let Some(device) = machine.device(DEVICES[d]) {

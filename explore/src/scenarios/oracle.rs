@@ -56,6 +56,10 @@ impl Setup {
             let detail = format!("{} is free, and a device reaches it", PhysAddr(*page));
             return Err(differs(Promise::UnreachableBeforeFree, "free page reached", detail));
         }
+        if let Some(table) = self.iommus.iter().find_map(|iommu| iommu.freed_early()) {
+            let detail = format!("the table at {table} was freed while an IOMMU could walk to it");
+            return Err(differs(Promise::UnreachableBeforeFree, "table freed early", detail));
+        }
         self.streams(exact, &free)?;
         self.addresses(exact)?;
         self.pages(exact, &free)?;

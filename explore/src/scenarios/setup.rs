@@ -109,8 +109,9 @@ impl Setup {
     /// unbound.
     pub(super) fn new(topology: &Topology, manner: Manner, autoprobe: bool) -> (Arc<Self>, Fixture) {
         let grouping = |apart: &bool| if *apart { Grouping::PerStream } else { Grouping::PerInstance };
+        let iommu = if topology.leases { Mmu::walking } else { Mmu::new };
         let iommus: Vec<_> =
-            topology.iommus.iter().zip(IOMMUS).map(|(apart, name)| Mmu::new(name, grouping(apart))).collect();
+            topology.iommus.iter().zip(IOMMUS).map(|(apart, name)| iommu(name, grouping(apart))).collect();
         if let Some(limit) = topology.contexts {
             for iommu in &iommus {
                 iommu.limit_contexts(limit);

@@ -59,6 +59,8 @@ pub(super) enum Step {
     /// The driver of devices is removed, and there again.
     RemoveDriver,
     AddDriver,
+    /// The pass-through owner gets the device from its driver.
+    HandOver(usize),
     /// The pass-through owner binds the device.
     Give(usize),
     TakeBack(usize),
@@ -124,6 +126,7 @@ impl Step {
         Self::Mask(_) => "line is masked",
         Self::RemoveDriver => "driver is removed",
         Self::AddDriver => "driver is added",
+        Self::HandOver(_) => "device is handed over",
         Self::Give(_) => "device is given away",
         Self::TakeBack(_) => "device is taken back",
         Self::Open(..) => "guest opens",
@@ -171,6 +174,7 @@ impl Step {
             | Self::StickReset(d)
             | Self::Jam(d)
             | Self::Mask(d)
+            | Self::HandOver(d)
             | Self::Give(d)
             | Self::TakeBack(d)
             | Self::Close(d)

@@ -127,6 +127,8 @@ impl<'b> Port<'b> {
 
     fn map(&self, streams: &Streams<'b>, how: How) -> Result<(), String> {
         let places = streams.map(how)?;
+        // The device accesses it at once: IOMMUs cache it.
+        let _ = (streams.around.reached)();
         self.held(|held| held.maps.extend(&places));
         Ok(())
     }

@@ -59,6 +59,8 @@ impl DeviceSpec {
 pub(super) struct Topology {
     /// For each IOMMU: true when it isolates streams from each other.
     pub(super) iommus: Vec<bool>,
+    /// The page tables of IOMMUs are in memory, and lease.
+    pub(super) leases: bool,
     /// Number of contexts of each IOMMU, if it is limited.
     pub(super) contexts: Option<usize>,
     /// Number of power controllers.
@@ -115,6 +117,10 @@ impl Topology {
 
     pub(super) fn iommus(self, isolates: &[bool]) -> Self {
         Self { iommus: isolates.to_vec(), ..self }
+    }
+
+    pub(super) fn leases(self) -> Self {
+        Self { leases: true, ..self }
     }
 
     pub(super) fn contexts(self, contexts: usize) -> Self {

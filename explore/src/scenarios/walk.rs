@@ -135,7 +135,7 @@ impl Walk<'_> {
             Step::Vanish(d) => {
                 self.fresh.insert(d);
             }
-            Step::Give(d) | Step::Bind(d) => {
+            Step::HandOver(d) | Step::Give(d) | Step::Bind(d) => {
                 self.fresh.remove(&d);
             }
             _ => {}

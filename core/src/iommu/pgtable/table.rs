@@ -258,7 +258,10 @@ impl Table {
         match Arc::try_unwrap(page) {
             Ok(page) => gather.add_table(page.into_page()),
             // A lease that was forgotten still refers to it: it is never freed (P9).
-            Err(page) => core::mem::forget(page),
+            Err(page) => {
+                gather.add_unlinked();
+                core::mem::forget(page);
+            }
         }
     }
 

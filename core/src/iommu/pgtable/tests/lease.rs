@@ -179,6 +179,22 @@ fn tables_of_leases_that_ended_are_kept_within_the_bound_and_the_others_wait_for
     assert_eq!((board.frames.in_use(), table.kept), (before, 32));
 }
 
+/// P2: the page of the table is lost with the lease (P9), and the hardware may have the way to it, at which the page is mapped still.
+#[test]
+fn the_way_to_a_table_that_a_forgotten_lease_refers_to_is_flushed_when_it_is_unlinked() {
+    let board = Board::new();
+    let mut table = board.table::<Lpae64>(48, true);
+    core::mem::forget(table.lease(AT, K4).unwrap());
+    table.map(AT + K4, RAM_AT, K4, RW).unwrap();
+    let mut gather = Gather::new();
+    table.end_lease(AT, K4, &mut gather).unwrap();
+    assert!(!gather.tables_freed(), "it is linked");
+    table.unmap(AT + K4, K4, &mut gather).unwrap();
+    assert_eq!(board.walk(&table, AT + K4), None);
+    assert!(gather.tables_freed(), "a walk cache has the way to the table");
+    gather.free_tables();
+}
+
 #[test]
 fn tables_with_leases_are_bounded() {
     let board = Board::new();
