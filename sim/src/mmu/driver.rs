@@ -73,7 +73,7 @@ impl Iommu for MmuIommu {
         let made = self.0.tables.as_ref().filter(|_| !blocks).map(Tables::make).transpose()?;
         let (written, walk) = made.unzip();
         let mut s = self.0.lock();
-        s.contexts.push(Context { blocks, walk, ..Context::default() });
+        s.contexts.push(Context { walk, blocks, ..Context::default() });
         let (mmu, number) = (Arc::clone(&self.0), s.contexts.len() - 1);
         let written = written.map_or(Table::Calls, Table::Written);
         Ok(Arc::new(Domain { mmu, number, kind, table: SpinLock::new(written) }))

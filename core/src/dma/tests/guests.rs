@@ -395,7 +395,7 @@ fn a_device_that_was_not_detached_reaches_nothing_of_the_guest_before() {
 
 #[test]
 fn a_driver_has_its_device_after_a_guest_whose_maps_were_not_confirmed_to_be_gone() {
-    for d in 0..DEVICES.len() {
+    for (d, name) in DEVICES.into_iter().enumerate() {
         let mut world = World::new(&[]);
         let guest =
             [Step::Bind(d), Step::Open(d, 0), Step::Map(d, 0), Step::Hang(true), Step::Close(d), Step::Unbind(d)];
@@ -403,7 +403,7 @@ fn a_driver_has_its_device_after_a_guest_whose_maps_were_not_confirmed_to_be_gon
             world.take(step);
             assert_eq!(world.check(), Ok(()), "after {step:?}");
         }
-        assert!(world.used[d].is_some(), "{} has memory", DEVICES[d]);
+        assert!(world.used[d].is_some(), "{name} has memory");
     }
 }
 

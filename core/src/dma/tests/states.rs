@@ -460,7 +460,9 @@ fn pages_behind_an_iommu_that_answers_are_freed_while_others_hang() {
         mmus[answers].state.lock().unwrap().unresponsive = false;
         assert!(!board.machine.quarantine_table().retry(&board.machine));
         assert_eq!(in_use(&board.machine), (2, 2), "IOMMU {answers} answers");
-        mmus.iter().for_each(|mmu| mmu.state.lock().unwrap().unresponsive = false);
+        for mmu in &mmus {
+            mmu.state.lock().unwrap().unresponsive = false;
+        }
         assert!(board.machine.quarantine_table().retry(&board.machine));
         assert_eq!(in_use(&board.machine), (0, 0), "P4");
     }
