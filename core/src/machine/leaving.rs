@@ -5,9 +5,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{AbsentSuppliers, Machine, Policy};
-use crate::binding::Bound;
+use crate::addr::PhysAddr;
+use crate::binding::{Bound, Mmio};
 use crate::bus::Departure;
-use crate::device::{DeviceDesc, Supplier, SupplierKind};
+use crate::device::{DeviceDesc, Resource, Supplier, SupplierKind};
 use crate::driver::{Driver, Match, ProbeError, QuiesceError, Quiesced};
 use crate::env::fake::FakeEnv;
 use crate::event::EventKind;
@@ -183,5 +184,49 @@ fn nothing_does_without_an_absent_iommu() {
             machine.settle();
             assert_eq!(machine.device("d").unwrap().driver().is_some(), !translated, "P10: {first:?}, {second:?}");
         }
+    }
+}
+
+/// Holds registers. The driver panics in its probe of `one`, or else when it is to stop a device.
+struct Clumsy(bool);
+
+impl Driver for Clumsy {
+    const NAME: &'static str = "clumsy";
+    const MATCHES: &'static [Match] = &[Match::compatible("t,clumsy")];
+    type Data<'b> = Mmio<'b>;
+    fn probe<'b>(&self, dev: Bound<'b>) -> Result<Mmio<'b>, ProbeError> {
+        dev.mark_quiesced(Quiesced::never_started());
+        let registers = dev.mmio(0)?;
+        assert!(!self.0 || dev.name() != "one", "in probe");
+        Ok(registers)
+    }
+    fn quiesce(_: &Mmio<'_>) -> Result<Quiesced, QuiesceError> {
+        panic!("in quiesce")
+    }
+}
+
+/// What a driver held whose code has panicked is back once somebody unbinds it: who was refused for want of it is tried again.
+#[test]
+fn what_a_panicked_driver_held_goes_to_those_that_were_refused() {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    for in_probe in [false, true] {
+        let machine = FakeEnv::new().machine(Policy::default());
+        machine.register(Clumsy(in_probe));
+        for name in ["one", "two"] {
+            let mut device = desc(name, "t,clumsy");
+            device.resources.push(Resource::Mem { base: PhysAddr(0x1000), len: 0x10 });
+            machine.add_device(device).unwrap();
+            let _ = catch_unwind(AssertUnwindSafe(|| machine.settle()));
+        }
+        machine.settle();
+        let driver = |name: &str| machine.device(name).unwrap().driver();
+        assert_eq!(driver("two"), None, "the registers have a holder");
+        let unbind = |name: &str| catch_unwind(AssertUnwindSafe(|| machine.unbind(name, "clumsy"))).is_ok();
+        assert_eq!(unbind("one"), in_probe, "it panics in quiesce");
+        unbind("one");
+        machine.settle();
+        assert_eq!((driver("one"), driver("two")), (None, Some("clumsy")), "P8: in probe {in_probe}");
+        assert_eq!(machine.promises().broken(), []);
+        assert!(!unbind("two") && unbind("two"));
     }
 }

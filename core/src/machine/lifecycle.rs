@@ -308,6 +308,7 @@ impl Machine {
         self.registry.lock().graph.supplier_gone(device.node());
         let driver = binding.driver().into();
         self.report_end(binding.bound(), || EventKind::NotBound { driver, error: "its driver panicked".into() });
+        self.resource_returned(device);
     }
 
     /// Makes a device available to its consumers again after an unbind that does not apply to its binding.

@@ -27,12 +27,14 @@ pub struct ResetLine {
 }
 
 impl ResetLine {
-    /// The lines that the device of `bound` lists; `None` when there are none.
+    /// The lines that the device of `bound` lists; `None` when there are none, or one is not there and a policy lets the device do
+    /// without it: what the others alone do to the device, nobody knows, so they are no proof that it is quiesced (P11).
     pub(crate) fn of(bound: &BindingState) -> Option<Self> {
         let uses = super::line_uses(bound);
         let uses = uses.lock();
         let listed = bound.desc().suppliers.iter().filter(|s| s.kind == SupplierKind::Reset);
-        let lines: Vec<_> = listed.filter_map(|s| uses.get(&Line::of(s, SupplierKind::Reset)).cloned()).collect();
+        let lines: Option<Vec<_>> = listed.map(|s| uses.get(&Line::of(s, SupplierKind::Reset)).cloned()).collect();
+        let lines = lines?;
         (!lines.is_empty()).then(|| Self { machine: Arc::downgrade(bound.system()), lines })
     }
 
@@ -94,8 +96,8 @@ impl fmt::Debug for ResetLine {
     }
 }
 
-/// Reset of one device and no other that somebody has, for the lifetime of its binding: by its reset lines, or, where it has none, by its
-/// bus (PCI: function-level reset, or reset of the bus behind a bridge). The handle may outlive its binding, and then returns [`SupplyError::Gone`].
+/// Reset of one device and no other that somebody has, for the lifetime of its binding: by all its reset lines, or, where it does not have
+/// them, by its bus (PCI: function-level reset, or reset of the bus behind a bridge). The handle may outlive its binding, and then returns [`SupplyError::Gone`].
 #[derive(Debug)]
 pub struct DeviceReset(Way);
 

@@ -57,8 +57,9 @@ impl Bound<'_> {
         handle::clock(self.state, index)
     }
 
-    /// The device's reset lines; `None` when firmware lists none. Each use is refused while another user holds one of
-    /// them.
+    /// The device's reset lines; `None` when firmware lists none, or one is absent that the device does without
+    /// ([`AbsentSuppliers::DoWithout`](crate::machine::AbsentSuppliers::DoWithout)): the device is reset by all of them or not at all.
+    /// Each use is refused while another user holds one of them.
     pub fn reset_line(&self) -> Option<ResetLine> {
         ResetLine::of(self.state)
     }

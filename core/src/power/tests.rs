@@ -1,5 +1,6 @@
 //! Tests of lines that stay pinned for a device that was not shown to be quiesced.
 
+mod absent;
 mod buses;
 mod handles;
 mod shared;

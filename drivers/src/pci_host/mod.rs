@@ -4,6 +4,7 @@
 //! Layouts: `core/src/pci`; the device tree's properties: *PCI Bus Binding to IEEE 1275* 2.1, and Linux's
 //! `Documentation/devicetree/bindings/pci/host-generic-pci.yaml`.
 
+mod found;
 mod watch;
 
 use alloc::collections::BTreeMap;
@@ -24,6 +25,7 @@ use bindery::pci::{
 };
 use bindery::sync::atomic::{AtomicBool, Ordering};
 use bindery::sync::{Mutex, SpinLock};
+use found::Found;
 use watch::{Change, Recovery, Watched};
 
 /// Time from the link's coming up to the first access (PCI Express 5.0, 6.6.1).
@@ -95,17 +97,6 @@ pub struct Host<'b> {
     found: Mutex<Found<'b>>,
 }
 
-/// What is behind a host bridge, and what becomes of it.
-struct Found<'b> {
-    topology: Topology,
-    /// How the core reaches the functions.
-    functions: Functions,
-    /// The ports, by place.
-    watched: Vec<Watched<'b>>,
-    /// Changes whose devices are being removed.
-    pending: Vec<Change>,
-}
-
 /// Result of a turn at the ports.
 #[derive(Clone, Copy, Default)]
 struct Turn {
@@ -158,9 +149,12 @@ impl<'b> Host<'b> {
             if inside.pending.iter().any(leaves) {
                 return Ok(turn);
             }
+            // One that fails is no reason to leave the others: what they were seen by is cleared, and their devices are gone.
+            let mut followed = Ok(());
             for change in core::mem::take(&mut inside.pending) {
-                self.follow(inside, change)?;
+                followed = followed.and(self.follow(inside, change));
             }
+            followed?;
             let Found { topology, functions, watched, pending } = inside;
             *pending = self.look((topology, functions), watched);
             if pending.is_empty() {
@@ -296,14 +290,7 @@ impl<'b> Host<'b> {
         }
         if !change.gone.is_empty() {
             change.gone.clear();
-            inside.topology.remove(change.numbers.clone());
-            inside.functions.remove(change.numbers.clone());
-            let (gone, stay) = core::mem::take(&mut inside.watched)
-                .into_iter()
-                .partition(|watched| change.numbers.contains(&watched.port.at().bus));
-            inside.watched = stay;
-            let gone: Vec<Watched<'b>> = gone;
-            gone.into_iter().filter_map(|watched| watched.interrupt).for_each(DevresGroup::release);
+            inside.forget(&change.numbers);
         }
         let Some(watched) = inside.watched.iter_mut().find(|watched| watched.port.at() == change.port) else {
             return Ok(());
@@ -337,7 +324,17 @@ impl<'b> Host<'b> {
         {
             what(&error);
         }
-        if change.came { self.find(inside, &port, &change) } else { Ok(()) }
+        if !change.came {
+            return Ok(());
+        }
+        let found = self.find(inside, &port, &change);
+        if found.is_err()
+            && let Some(watched) = inside.watched.iter_mut().find(|watched| watched.port.at() == change.port)
+        {
+            // The next look tries it again. A slot with a device that nobody knows is enough for that; a link that is up is not.
+            watched.lost = true;
+        }
+        found
     }
 
     fn enable_errors(&self, functions: &Functions, function: &Function) {
@@ -379,14 +376,6 @@ impl<'b> Host<'b> {
         inside.topology.add(behind);
         self.watch(inside, &new);
         self.add(&inside.topology, &inside.functions, &new)
-    }
-}
-
-impl Found<'_> {
-    /// Has what was left alone tried again.
-    fn forget_recoveries(&mut self) {
-        let again = self.watched.iter_mut().filter_map(Watched::forget_recoveries);
-        self.pending.extend(again);
     }
 }
 
