@@ -16,7 +16,7 @@ const REMEMBERED: usize = 1024;
 /// Mappings at one address that are searched for the one that is meant. There are many where DMA is direct and one page (of zeros,
 /// say) is mapped again and again; behind the IOMMU it takes two CPUs whose events come in another order.
 const AT_ONE_ADDRESS: usize = 1024;
-/// Lives that are kept of a device. Further ones replace the oldest that has no finding.
+/// Lives that are kept of a device. Further ones replace the oldest whose verdict is no worse.
 const MOST_LIVES: usize = 1000;
 
 /// Mappings by address.
@@ -331,9 +331,11 @@ impl Device {
         self.flushes.push_back((start, last, mark));
     }
 
+    /// Keeps a life that is judged. Where too many are, one that is no worse than another is dropped: the verdict on all stays.
     pub(super) fn keep(&mut self, life: Life) {
         if self.past.len() >= MOST_LIVES {
-            let at = self.past.iter().position(|life| life.findings.is_empty()).unwrap_or(0);
+            let verdict = life.verdict();
+            let Some(at) = self.past.iter().position(|past| past.verdict() <= verdict) else { return };
             self.past.remove(at);
         }
         self.past.push(life);

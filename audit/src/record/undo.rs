@@ -190,4 +190,47 @@ mod tests {
         assert!(!one.exists());
         assert!(two.exists());
     }
+
+    /// A change of a kind that can or cannot be put back, in a folder of its own.
+    fn changed(folder: &Path, kind: usize) -> Undo {
+        let held = folder.join("held");
+        std::fs::create_dir_all(&held).unwrap();
+        match kind {
+            0 => Undo::Instance(held),
+            // Somebody's file in it keeps the folder.
+            1 => Undo::Instance(folder.into()),
+            2 => {
+                std::fs::write(folder.join("kprobe_events"), "p:group/x f\n").unwrap();
+                Undo::Probes(folder.join("group"))
+            }
+            _ => Undo::Unmount(folder.join("missing")),
+        }
+    }
+
+    /// True when the change of that kind was put back, and no sign of it is left.
+    fn is_back(folder: &Path, kind: usize) -> bool {
+        match kind {
+            0 => !folder.join("held").exists(),
+            2 => std::fs::read_to_string(folder.join("kprobe_events")).unwrap().ends_with("-:group/x\n"),
+            _ => false,
+        }
+    }
+
+    #[test]
+    fn what_can_be_put_back_is_though_others_cannot() {
+        for number in 0..4_usize.pow(2) {
+            let kinds = [number / 4, number % 4];
+            for by_keeper in [false, true] {
+                let root = tempfile::tempdir().unwrap();
+                let folders: Vec<_> = (0..kinds.len()).map(|at| root.path().join(at.to_string())).collect();
+                let mut changes: Vec<_> = folders.iter().zip(&kinds).map(|(at, kind)| changed(at, *kind)).collect();
+                let lines: Vec<u8> = changes.iter().flat_map(Undo::line).collect();
+                let all = if by_keeper { keep_from(&mut &lines[..]) } else { back(&mut changes) };
+                let done: Vec<bool> = folders.iter().zip(&kinds).map(|(at, kind)| is_back(at, *kind)).collect();
+                let can = kinds.map(|kind| kind % 2 == 0);
+                assert_eq!(done, can, "{kinds:?}, by the keeper: {by_keeper}");
+                assert_eq!(all, can == [true; 2], "{kinds:?}, by the keeper: {by_keeper}");
+            }
+        }
+    }
 }
