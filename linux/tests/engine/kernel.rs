@@ -29,11 +29,36 @@ pub(crate) type Tree = BTreeMap<String, Entry>;
 pub(crate) enum Fault {
     /// The kernel says no.
     Refuse(Errno),
+    /// The same, and another program has done something to its device.
+    Meanwhile(Meddling),
     /// The kernel says yes and does nothing.
     Nothing,
     /// The kernel does not answer.
     Hang,
 }
+
+/// What another program does to a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Meddling {
+    /// It unbinds the device.
+    Unbinds,
+    /// It binds the device to a driver of its own, by an override that stays.
+    Binds,
+    /// The same, and the override is cleared.
+    BindsAndClears,
+    /// It writes an override.
+    Overrides,
+    /// It removes the device's functions, if there are any.
+    Functions,
+}
+
+impl Meddling {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Unbinds, Self::Binds, Self::BindsAndClears, Self::Overrides, Self::Functions];
+}
+
+/// The other program's driver.
+pub(crate) const THIRD: &str = "third";
 
 /// The end of the command at a moment.
 pub(crate) struct Crash;
@@ -76,6 +101,10 @@ pub(crate) struct Kernel {
     /// Faults by the number of the write.
     pub(crate) faults: RefCell<BTreeMap<usize, Fault>>,
     pub(crate) writes: Cell<usize>,
+    /// The device that another program acts on.
+    pub(crate) other: RefCell<String>,
+    /// State of every device when it began to.
+    pub(crate) found: RefCell<Option<BTreeMap<String, String>>>,
     /// Deadlines of the reads that wait for a device's lock; the longest duration for a read without one.
     pub(crate) deadlines: RefCell<BTreeSet<Duration>>,
     /// Nodes that a process has open that proc does not show.
@@ -95,6 +124,8 @@ impl Kernel {
             unloaded: RefCell::default(),
             faults: RefCell::default(),
             writes: Cell::new(0),
+            other: RefCell::default(),
+            found: RefCell::default(),
             deadlines: RefCell::default(),
             busy: RefCell::default(),
             fuse: std::rc::Rc::default(),
@@ -301,6 +332,34 @@ impl Kernel {
         Ok(())
     }
 
+    /// Does what another program does, if the device is there.
+    fn meddle(&self, name: &str, how: Meddling) {
+        *self.found.borrow_mut() = Some(self.state());
+        let Some(base) = self.device(name) else { return };
+        if matches!(how, Meddling::Unbinds | Meddling::Binds | Meddling::BindsAndClears)
+            && let Some(driver) = self.driver(name)
+        {
+            self.unbind(name, &driver).unwrap();
+        }
+        match how {
+            Meddling::Unbinds => {}
+            Meddling::Binds | Meddling::BindsAndClears => {
+                self.put(&format!("/sys/bus/pci/drivers/{THIRD}"), Entry::Dir);
+                self.file(&format!("{base}/driver_override"), THIRD);
+                self.bind(name, THIRD).unwrap();
+                if how == Meddling::BindsAndClears {
+                    self.file(&format!("{base}/driver_override"), "(null)");
+                }
+            }
+            Meddling::Overrides => self.file(&format!("{base}/driver_override"), THIRD),
+            Meddling::Functions => {
+                if self.exists(&format!("{base}/sriov_numvfs")) {
+                    self.functions(&base, 0).unwrap();
+                }
+            }
+        }
+    }
+
     /// Does what a write does.
     pub(crate) fn write_to(&self, path: &str, value: &[u8]) -> Result<(), Errno> {
         self.fuse.moment();
@@ -311,6 +370,10 @@ impl Kernel {
         self.writes.set(number + 1);
         let done = match self.faults.borrow().get(&number) {
             Some(Fault::Refuse(errno)) => Err(*errno),
+            Some(Fault::Meanwhile(how)) => {
+                self.meddle(&self.other.borrow(), *how);
+                Err(Errno::NODEV)
+            }
             Some(Fault::Nothing) => Ok(()),
             Some(Fault::Hang) => Err(Errno::TIMEDOUT),
             None => self.effect(path, std::str::from_utf8(value).unwrap()),

@@ -8,4 +8,5 @@ mod faults;
 mod hand_over;
 mod hang;
 mod kernel;
+mod meanwhile;
 mod scenario;
