@@ -132,30 +132,68 @@ fn id((pid, tid): Track, addr: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
+    use bindery::addr::DeviceAddr;
     use bindery::event::Event;
 
     use super::*;
     use crate::record::kinds;
 
-    /// Viewers take an `id` for that of the whole trace.
-    #[test]
-    fn one_address_of_devices_of_two_machines_is_two_spans() {
-        let path = std::env::temp_dir().join(format!("bindery-trace-ids-{}.json", std::process::id()));
+    const ADDRS: [u64; 2] = [0xffff_0000, 0xfffe_0000];
+
+    /// A machine, a device of it, and an address.
+    type Memory = (&'static str, &'static str, u64);
+
+    /// The trace of these events: memory that is mapped or not any more.
+    fn written(name: &str, events: &[(Memory, bool)]) -> Vec<Value> {
+        let path = std::env::temp_dir().join(format!("bindery-trace-{name}-{}.json", std::process::id()));
         let mut trace = TraceFile::create(&path).unwrap();
-        let mapped = kinds::samples().into_iter().find(|kind| matches!(kind, EventKind::DmaMapped { .. })).unwrap();
-        for machine in ["host", "guest"] {
-            let event = Event { seq: 1, at: Instant(5), device: Some("a".into()), kind: mapped.clone() };
+        for ((machine, device, at), mapped) in events {
+            let of_kind = |kind: &EventKind| match kind {
+                EventKind::DmaMapped { .. } => *mapped,
+                EventKind::DmaUnmapped { .. } => !mapped,
+                _ => false,
+            };
+            let mut kind = kinds::samples().into_iter().find(of_kind).unwrap();
+            if let EventKind::DmaMapped { addr, .. } | EventKind::DmaUnmapped { addr, .. } = &mut kind {
+                *addr = DeviceAddr(*at);
+            }
+            let event = Event { seq: 1, at: Instant(5), device: Some((*device).into()), kind };
             trace.add(&LogEntry { step: "io".into(), machine, event }).unwrap();
         }
         trace.finish().unwrap();
         let json: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         std::fs::remove_file(&path).unwrap();
-        let of = |ph: &str| {
-            let all = json["traceEvents"].as_array().unwrap().iter().filter(|line| line["ph"] == ph);
-            all.map(|line| line["id"].to_string()).collect::<BTreeSet<_>>()
-        };
-        assert_eq!((of("b").len(), of("b")), (2, of("e")));
+        json["traceEvents"].as_array().unwrap().clone()
+    }
+
+    /// Viewers take an `id` for that of the whole trace.
+    #[test]
+    fn memory_of_each_device_of_each_machine_is_a_span_of_its_own() {
+        let all: Vec<Memory> = ["host", "guest"]
+            .into_iter()
+            .flat_map(|machine| ["a", "b"].map(|device| ADDRS.map(|addr| (machine, device, addr))))
+            .flatten()
+            .collect();
+        for held in 0..1_usize << all.len() {
+            let some: Vec<_> = all.iter().enumerate().filter(|(at, _)| held >> at & 1 != 0).map(|(_, m)| *m).collect();
+            // Each goes after all have come, before the next one comes, or stays to the end of the trace.
+            let (come, go): (Vec<_>, Vec<_>) = some.iter().map(|memory| ((*memory, true), (*memory, false))).unzip();
+            let together = [&come[..], &go[..]].concat();
+            let apart: Vec<_> = come.iter().zip(&go).flat_map(|(come, go)| [*come, *go]).collect();
+            for events in [together, apart, come] {
+                let lines = written("spans", &events);
+                let of = |ph: &str| -> Vec<_> {
+                    let all = lines.iter().filter(|line| line["ph"] == ph);
+                    let mut all: Vec<_> =
+                        all.map(|line| [&line["id"], &line["pid"], &line["tid"]].map(Value::to_string)).collect();
+                    all.sort();
+                    all
+                };
+                let (begun, mut ids) = (of("b"), of("b"));
+                ids.dedup_by(|a, b| a[0] == b[0]);
+                assert_eq!((ids.len(), begun.len(), of("i").len()), (some.len(), some.len(), 0), "{events:?}");
+                assert_eq!(begun, of("e"), "{events:?}");
+            }
+        }
     }
 }

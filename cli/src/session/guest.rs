@@ -69,6 +69,7 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
+    use bindery::machine::Machine;
     use bindery::promise::Promise;
 
     use super::*;
@@ -83,23 +84,58 @@ mod tests {
         session.host.bind(SATA, Vfio::NAME).unwrap();
     }
 
-    #[test]
-    fn what_a_guest_has_broken_is_kept_when_the_next_one_starts() {
+    /// Breaks a promise, and some others as often as more than is told of each.
+    fn break_some(guest: &Machine, number: usize) {
+        let broken = Promise::ALL[number];
+        guest.promises().check(broken, false, || format!("planted in guest {number}"));
+        for again in 0..100 * number {
+            guest.promises().check(broken, false, || format!("{again} in guest {number}"));
+        }
+    }
+
+    /// Guests one after the other, of which these break promises, and each of which ends by itself or by its device's return.
+    fn one_after_the_other(breaks: &[bool], returns: bool) {
         let mut session = Session::new(&Config::default()).unwrap();
         session.add_drivers();
         session.host.settle();
         session.host.unbind(SATA, SataRcar::NAME).unwrap();
-        give_away(&session);
-        session.start_guest(GuestKind::Cooperative).unwrap();
-        let former = Arc::clone(&*session.guest.as_ref().unwrap().machine);
-        former.promises().check(Promise::ALL[0], false, || "planted".into());
-        // The host takes the device back, and gives it away again.
-        session.host.unbind(SATA, Vfio::NAME).unwrap();
-        give_away(&session);
-        session.start_guest(GuestKind::Cooperative).unwrap();
-        assert_eq!(session.guests.broken[0].len(), 1);
+        let mut guests = Vec::new();
+        for (number, breaks) in breaks.iter().enumerate() {
+            give_away(&session);
+            session.start_guest(GuestKind::Cooperative).unwrap();
+            let guest = Arc::clone(&*session.guest.as_ref().unwrap().machine);
+            if *breaks {
+                break_some(&guest, number);
+            }
+            guests.push(guest);
+            if !returns {
+                session.end_guest();
+            }
+            session.host.unbind(SATA, Vfio::NAME).unwrap();
+        }
+        session.end_guest();
+        let counts = &session.guests;
         for (at, promise) in Promise::ALL.into_iter().enumerate() {
-            assert_eq!(session.guests.checked[at], former.promises().checked(promise), "{promise:?}");
+            let checked: u64 = guests.iter().map(|guest| guest.promises().checked(promise)).sum();
+            assert_eq!(counts.checked[at], checked, "{promise:?} of {breaks:?}, {returns}");
+        }
+        let told: Vec<_> = guests.iter().flat_map(|guest| guest.promises().broken()).collect();
+        let count: u64 = guests.iter().map(|guest| guest.promises().broken_count()).sum();
+        let mut left = counts.broken.clone();
+        for (promise, seen) in &told {
+            assert_eq!(left[*promise as usize].remove(0), *seen, "{breaks:?}, {returns}");
+        }
+        assert!(left.iter().all(Vec::is_empty), "{left:?} of {breaks:?}, {returns}");
+        assert_eq!(counts.more_broken, count - told.len() as u64, "{breaks:?}, {returns}");
+        assert_eq!(count > 0, breaks.contains(&true));
+    }
+
+    #[test]
+    fn what_each_guest_has_checked_and_broken_is_kept_whatever_the_others_do() {
+        for number in 0..1 << 3 {
+            let breaks = [0, 1, 2].map(|guest| number >> guest & 1 != 0);
+            one_after_the_other(&breaks, false);
+            one_after_the_other(&breaks, true);
         }
     }
 }
