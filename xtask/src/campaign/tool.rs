@@ -19,8 +19,9 @@ use crate::tool::{output, root, target};
 /// Version of the program. Another one makes other mutants: it is chosen on purpose.
 const TOOL: (&str, &str) = ("cargo-mutants", "27.1.0");
 
-/// KiB of address space that a mutant's tests may take: one that allocates without end must not take the machine with it.
-const MEMORY: u64 = 12 << 20;
+/// KiB of address space that a mutant's tests may take. Each board reserves its RAM, of which it uses little, and as many are there as
+/// tests run at a time.
+const MEMORY: u64 = 64 << 20;
 
 /// Mutants of one call of the program.
 pub(super) const BATCH: usize = 10;
@@ -72,8 +73,10 @@ impl Tool {
         let baseline = if self.sound.contains(stage) { "skip" } else { "run" };
 
         let mut command = Command::new("sh");
-        // nice: tests that look at time must not see it go faster for others.
-        command.arg("-c").arg(format!("ulimit -v {MEMORY}; exec nice \"$@\"")).arg("sh").arg(&self.program);
+        // nice: tests that look at time must not see it go faster for others. A mutant that allocates without end must not take the machine
+        // with it: where memory runs out, its tests are ended first.
+        let limits = format!("ulimit -v {MEMORY}; echo 1000 2>/dev/null >/proc/self/oom_score_adj; exec nice \"$@\"");
+        command.arg("-c").arg(limits).arg("sh").arg(&self.program);
         command.args(["mutants", "--in-place", "--no-times", "--colors=never", "--baseline", baseline, "--dir"]);
         command.arg(self.scratch.tree()).arg("--output").arg(&out);
         command.args(["--timeout", &stage.limit.to_string(), "--build-timeout", "900", "--re", &exactly(mutants)]);
