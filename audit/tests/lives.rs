@@ -86,8 +86,11 @@ fn a_life_is_judged_as_if_it_was_the_only_one() {
     }
 }
 
+/// What a life does.
+type Act = fn(&mut Trace);
+
 /// Whole lives of each verdict.
-const VERDICTS: [(Verdict, fn(&mut Trace)); 4] = [
+const VERDICTS: [(Verdict, Act); 4] = [
     (Verdict::NothingToJudge, |t| _ = t.probe().unbind().cleanup().end()),
     (Verdict::Proved, |t| _ = t.probe().alloc(MEMORY, 4096).unbind().free(MEMORY, 4096).cleanup().end()),
     (Verdict::CannotTell, |t| _ = t.probe().unmap_page(PAGE, 2048, "TO_DEVICE").unbind().cleanup().end()),
