@@ -79,7 +79,9 @@ mod tests {
     const NAMES: usize = 4;
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            cases: if cfg!(miri) { 4 } else { 256 }, failure_persistence: None, ..ProptestConfig::default()
+        })]
 
         /// Beside a plain set of names: each has a number of its own, and one that has gone has none, whichever was looked for last.
         #[test]
