@@ -9,7 +9,7 @@ use super::DmaMemory;
 use super::pin::{AccessPath, PagePin, PagePins, PinOwner};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
 use crate::iommu::{Domain, FixedError, MapError, Membership, Prot, Range};
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 use crate::system::System;
 
 /// Maximum number of maps of one user, as in Linux (`dma_entry_limit`, `drivers/vfio/vfio_iommu_type1.c`). Unmapped
@@ -68,8 +68,8 @@ pub struct Ioas {
     machine: Weak<System>,
     pin_owner: Arc<PinOwner>,
     member: Option<Membership>,
-    /// Held by an unmap and by [`clear`](Self::clear) until the IOMMU has answered: while one thread waits for the flush of its
-    /// unmap, another one cannot know whether all maps are gone.
+    /// Held by whoever removes maps until the IOMMU has answered: while one thread waits for the flush, another one cannot know
+    /// whether all maps are gone.
     removal: Mutex<()>,
     /// Not held while the IOMMU is waited for.
     state: Mutex<State>,
@@ -191,11 +191,12 @@ impl Ioas {
     /// Removes every map with one flush. When the IOMMU does not confirm, the device is blocked until it does, because
     /// it must not reach this user's memory on behalf of the next one. True when all maps are confirmed to be gone.
     pub fn clear(&self) -> bool {
-        self.open().map_or(true, |(machine, domain)| self.remove_all(&machine, &domain))
+        let removal = self.removal.lock();
+        let Ok((machine, domain)) = self.open() else { return !self.state.lock().blocked };
+        self.remove_all(&removal, &machine, &domain)
     }
 
-    fn remove_all(&self, machine: &System, domain: &Arc<Domain>) -> bool {
-        let _removal = self.removal.lock();
+    fn remove_all(&self, _: &MutexGuard<'_, ()>, machine: &System, domain: &Arc<Domain>) -> bool {
         let (ranges, pins): (Vec<_>, PagePins) = {
             let mut s = self.state.lock();
             let maps = core::mem::take(&mut s.maps);
@@ -237,10 +238,11 @@ impl Ioas {
 
     /// Removes every map, as [`clear`](Self::clear), and refuses further calls.
     pub fn close(&self) {
+        let removal = self.removal.lock();
         // Refused before the maps are removed: one that another thread makes afterwards would be nobody's.
         let domain = self.state.lock().domain.take();
         if let Some((machine, domain)) = self.machine.upgrade().zip(domain) {
-            self.remove_all(&machine, &domain);
+            self.remove_all(&removal, &machine, &domain);
         }
     }
 }

@@ -90,7 +90,10 @@ mod tests {
             let (mut devices, mut live) = (Devices::default(), BTreeSet::new());
             for (step, n) in steps {
                 match step {
-                    0 => prop_assert!(devices.get_or_new(&names[n]).is_some() && live.insert(n) | true),
+                    0 => {
+                        prop_assert!(devices.get_or_new(&names[n]).is_some());
+                        live.insert(n);
+                    }
                     1 => prop_assert_eq!(devices.remove(&names[n]).is_some(), live.remove(&n)),
                     _ => prop_assert_eq!(devices.get_mut(&names[n]).is_some(), live.contains(&n)),
                 }

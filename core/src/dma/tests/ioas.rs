@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use std::sync::mpsc;
+use std::time::Duration;
 
 use super::board::{TestBoard, ToyMmu, toy_domain, toy_domain_around};
 use crate::addr::{DeviceAddr, PAGE_SIZE};
@@ -337,21 +338,27 @@ fn a_closed_space_is_not_mapped_into_while_its_maps_are_still_removed() {
 
 #[test]
 fn maps_are_not_gone_while_another_thread_waits_for_the_flush_of_one() {
-    for confirms in [true, false] {
+    for (closes, confirms) in [(false, true), (false, false), (true, true), (true, false)] {
         let w = Fixture::new();
         let (ioas, mmu) = (Arc::new(w.ioas), Arc::clone(&w.board.mmu));
         let page = DmaMemory::allocate(w.board.machine.memory(), PAGE_SIZE).unwrap();
         ioas.map(AT, &page, 0, PAGE_SIZE, RW).unwrap();
-        let (answers, answer) = mpsc::channel();
-        let (clearing, in_flush) = (Arc::clone(&ioas), Arc::clone(&mmu));
+        let (begun, clearing) = mpsc::channel();
+        let (other, in_flush) = (Arc::clone(&ioas), Arc::clone(&mmu));
         in_the_next_flush(&mmu, move || {
-            std::thread::spawn(move || answers.send(clearing.clear()).unwrap());
+            let clearing = std::thread::spawn(move || other.clear());
             // Time for a wrong answer; the right one comes after this flush.
-            let early = answer.recv_timeout(std::time::Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(100));
+            assert!(!clearing.is_finished(), "cleared, while {AT} is reached through the IOTLB");
+            begun.send(clearing).unwrap();
             in_flush.state.lock().unwrap().unresponsive = !confirms;
-            assert!(early.is_err(), "cleared, while {AT} is reached through the IOTLB");
         });
-        assert_eq!(ioas.unmap(AT, PAGE_SIZE).is_ok(), confirms);
+        if closes {
+            ioas.close();
+        } else {
+            assert_eq!(ioas.unmap(AT, PAGE_SIZE).is_ok(), confirms);
+        }
+        assert_eq!(clearing.recv().unwrap().join().unwrap(), confirms, "closes: {closes}");
         mmu.state.lock().unwrap().unresponsive = false;
     }
 }
