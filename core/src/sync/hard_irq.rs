@@ -11,8 +11,10 @@ use super::order::InIrq;
 /// core then leaves everything that may sleep or allocate for [`IrqSink::timer`](crate::env::IrqSink::timer). The core enters
 /// it around handlers of [`Bound::request_irq`](crate::binding::Bound::request_irq), wherever they are called.
 ///
-/// Without the feature `std` CPUs have no identity here, and [`is_active`](Self::is_active) is true while *any* CPU is in hard
-/// context: work is then put off that could have been done at once. The lock-order checker panics when a `Mutex` is taken, or
+/// Without the feature `std` it counts for the thread whose number [`TargetHooks`](super::TargetHooks) give; a trap has that of
+/// the thread that it interrupted. Without numbers, and beyond 64 threads in such contexts at the same time,
+/// [`is_active`](Self::is_active) is true while *any* CPU is in hard context: work is then put off that could have been done at
+/// once, so a call such as `settle` may return before. The lock-order checker panics when a `Mutex` is taken, or
 /// a wait begins, in hard interrupt context.
 #[derive(Debug)]
 #[must_use = "the context ends when this is dropped"]
@@ -110,19 +112,133 @@ mod imp {
 
 #[cfg(not(any(feature = "std", test, loom, shuttle)))]
 mod imp {
-    use core::sync::atomic::{AtomicI32, Ordering};
-
     use super::Mark;
+    use super::by_number::Marks;
+    use crate::sync::hooks::current_thread;
 
-    static DEPTHS: [AtomicI32; 2] = [const { AtomicI32::new(0) }; 2];
+    static MARKS: Marks = Marks::NONE;
 
     pub(super) fn add(mark: Mark, change: i32) {
-        // Relaxed: a hint beside which nothing is read.
-        DEPTHS[mark as usize].fetch_add(change, Ordering::Relaxed);
+        MARKS.add(current_thread(), mark, change);
     }
 
     pub(super) fn depth(mark: Mark) -> i32 {
-        DEPTHS[mark as usize].load(Ordering::Relaxed)
+        MARKS.depth(current_thread(), mark)
+    }
+}
+
+/// Marks of threads that the target has numbered. A trap has the number of the thread that it interrupted.
+#[cfg(all(any(test, not(feature = "std")), not(any(loom, shuttle))))]
+mod by_number {
+    use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+
+    use super::Mark;
+    use crate::sync::ThreadNumber;
+
+    /// Threads that may have marks at the same time. Those of any more count as everybody's.
+    const THREADS: usize = 64;
+
+    pub(super) struct Marks {
+        threads: [Thread; THREADS],
+        /// Of threads without number, or without place in the table.
+        everybody: [AtomicI32; 2],
+    }
+
+    struct Thread {
+        /// Its number, and 1; 0 in a place that is free. Changed by this thread only, and by traps that interrupt it and undo
+        /// what they do.
+        number: AtomicU64,
+        depths: [AtomicI32; 2],
+    }
+
+    // Relaxed everywhere: a thread reads what it wrote itself, and the rest is a hint beside which nothing is read.
+    impl Marks {
+        pub(super) const NONE: Self = Self {
+            threads: [const { Thread { number: AtomicU64::new(0), depths: [const { AtomicI32::new(0) }; 2] } };
+                THREADS],
+            everybody: [const { AtomicI32::new(0) }; 2],
+        };
+
+        pub(super) fn add(&self, thread: Option<ThreadNumber>, mark: Mark, change: i32) {
+            let key = thread.and_then(|number| number.checked_add(1));
+            let Some(place) = key.and_then(|key| self.of(key).or_else(|| self.claim(key).filter(|_| change > 0)))
+            else {
+                self.everybody[mark as usize].fetch_add(change, Ordering::Relaxed);
+                return;
+            };
+            place.depths[mark as usize].fetch_add(change, Ordering::Relaxed);
+            if place.depths.iter().all(|depth| depth.load(Ordering::Relaxed) == 0) {
+                place.number.store(0, Ordering::Relaxed);
+            }
+        }
+
+        pub(super) fn depth(&self, thread: Option<ThreadNumber>, mark: Mark) -> i32 {
+            let of_all = self.everybody[mark as usize].load(Ordering::Relaxed);
+            match thread.and_then(|number| number.checked_add(1)) {
+                Some(key) => {
+                    of_all + self.of(key).map_or(0, |place| place.depths[mark as usize].load(Ordering::Relaxed))
+                }
+                // It may be any of them.
+                None => {
+                    of_all + self.threads.iter().map(|t| t.depths[mark as usize].load(Ordering::Relaxed)).sum::<i32>()
+                }
+            }
+        }
+
+        fn of(&self, key: u64) -> Option<&Thread> {
+            self.threads.iter().find(|place| place.number.load(Ordering::Relaxed) == key)
+        }
+
+        fn claim(&self, key: u64) -> Option<&Thread> {
+            let take =
+                |place: &&Thread| place.number.compare_exchange(0, key, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+            self.threads.iter().find(take)
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn each_threads_marks_are_its_own() {
+            let marks = Marks::NONE;
+            marks.add(Some(7), Mark::Hard, 1);
+            marks.add(Some(7), Mark::Delivering, 1);
+            marks.add(Some(7), Mark::Hard, 1);
+            let depths = |thread| [Mark::Hard, Mark::Delivering].map(|mark| marks.depth(thread, mark));
+            assert_eq!((depths(Some(7)), depths(Some(8)), depths(None)), ([2, 1], [0, 0], [2, 1]));
+            marks.add(Some(8), Mark::Hard, 1);
+            marks.add(Some(7), Mark::Hard, -1);
+            marks.add(Some(7), Mark::Hard, -1);
+            assert_eq!((depths(Some(7)), depths(Some(8))), ([0, 1], [1, 0]), "its place is its own while one is left");
+            marks.add(Some(8), Mark::Hard, -1);
+            marks.add(Some(7), Mark::Delivering, -1);
+            assert_eq!(depths(None), [0, 0]);
+            assert!(marks.threads.iter().all(|place| place.number.load(Ordering::Relaxed) == 0));
+        }
+
+        #[test]
+        fn a_mark_without_number_or_place_is_everybodys() {
+            let marks = Marks::NONE;
+            for without in [None, Some(u64::MAX)] {
+                marks.add(without, Mark::Hard, 1);
+                assert_eq!((marks.depth(Some(1), Mark::Hard), marks.depth(without, Mark::Hard)), (1, 1));
+                marks.add(without, Mark::Hard, -1);
+            }
+            let threads = 0..THREADS as u64;
+            threads.clone().for_each(|thread| marks.add(Some(thread), Mark::Hard, 1));
+            assert_eq!((marks.depth(Some(3), Mark::Hard), marks.depth(Some(64), Mark::Hard)), (1, 0));
+            marks.add(Some(64), Mark::Hard, 1);
+            assert_eq!((marks.depth(Some(3), Mark::Hard), marks.depth(Some(99), Mark::Hard)), (2, 1));
+            // A place becomes free while the mark is everybody's, and a mark inside it takes that place.
+            marks.add(Some(3), Mark::Hard, -1);
+            marks.add(Some(64), Mark::Delivering, 1);
+            marks.add(Some(64), Mark::Delivering, -1);
+            marks.add(Some(64), Mark::Hard, -1);
+            threads.filter(|thread| *thread != 3).for_each(|thread| marks.add(Some(thread), Mark::Hard, -1));
+            assert_eq!((marks.depth(None, Mark::Hard), marks.depth(None, Mark::Delivering)), (0, 0));
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use bindery::driver::{Driver, Gone, Match, ProbeError, QuiesceError, Quiesced};
 use bindery::env::{Env, Instant, Trigger};
 use bindery::irq::{Irq, TimedOut};
 use bindery::machine::{Handle, Machine, Policy};
-use bindery::sync::Mutex;
+use bindery::sync::{HardIrq, Mutex};
 
 use env::{LINE, OneCpu};
 
@@ -111,6 +111,29 @@ fn a_client_whose_interrupt_does_not_come_is_waited_for_and_reported() {
         4,
         "after 1, 2, 4 and 8 seconds: {events:?}"
     );
+}
+
+/// On a target with several CPUs one is in an interrupt handler at almost any time.
+#[test]
+fn a_device_is_bound_and_unbound_while_another_cpu_is_in_a_handler() {
+    let other = OneCpu::new();
+    other.spawn("interrupted", || {
+        let _trap = HardIrq::enter();
+        let env = OneCpu::new();
+        let target = Arc::clone(&env);
+        env.spawn("main", move || {
+            assert!(!HardIrq::is_active());
+            let machine = machine(&target);
+            machine.register(Sensor { probe_waits: false });
+            machine.settle();
+            assert!(machine.client::<Sensor>("sensor").is_some(), "nothing was put off");
+            assert_eq!(machine.unbind("sensor", "sensor"), Ok(()));
+            assert_eq!(machine.device("sensor").unwrap().driver(), None, "nor this");
+        });
+        env.run();
+        assert!(HardIrq::is_active());
+    });
+    other.run();
 }
 
 #[test]
