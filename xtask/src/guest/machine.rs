@@ -1,5 +1,6 @@
 //! A machine with an IOMMU, and all devices that the tests hand over.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
@@ -91,7 +92,6 @@ impl Guest {
                 Some(status) => break Some(status),
                 None if started.elapsed() < limit => std::thread::sleep(Duration::from_millis(100)),
                 None => {
-                    println!("guest {name}: stopped after {} s", limit.as_secs());
                     let _ = running.kill();
                     let _ = running.wait();
                     break None;
@@ -104,6 +104,11 @@ impl Guest {
         }
         let mut bytes = Vec::new();
         File::open(&console).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(broken)?;
-        Ok(String::from_utf8_lossy(&bytes).replace('\r', ""))
+        let mut said = String::from_utf8_lossy(&bytes).replace('\r', "");
+        if status.is_none() {
+            let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("nothing").to_owned();
+            let _ = write!(said, "\nGUEST: failed: stopped after {} s; it printed last: {last}\n", limit.as_secs());
+        }
+        Ok(said)
     }
 }

@@ -93,6 +93,8 @@ fn one(guest: &Guest, boot: &Boot, programs: &[PathBuf], limit: Duration) -> Res
         }
     }
     let mut failed = Vec::new();
+    // The first one that did not pass is the one that it is about.
+    let mut why = format!(": {}", last_words(&said));
     for line in said.lines().filter_map(|line| line.trim_end().strip_prefix("GUEST: figure ")) {
         println!("{label}: {line}");
     }
@@ -100,7 +102,7 @@ fn one(guest: &Guest, boot: &Boot, programs: &[PathBuf], limit: Duration) -> Res
         if tells(&said, &format!("passed {name}")) {
             println!("{label}: {name}: passed");
         } else {
-            failed.push(format!("{name} ({})", guest.arch.name()));
+            failed.push(format!("{name} ({}{})", guest.arch.name(), std::mem::take(&mut why)));
         }
     }
     println!("{label}: boot {}: {} s", boot.name, started.elapsed().as_secs());
@@ -111,7 +113,29 @@ fn one(guest: &Guest, boot: &Boot, programs: &[PathBuf], limit: Duration) -> Res
     Ok(failed)
 }
 
+/// What the guest said of its end: why a test failed, else the last that it printed.
+fn last_words(said: &str) -> &str {
+    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let verdict =
+        lines().rev().find_map(|line| line.strip_prefix("GUEST: ").filter(|said| said.starts_with("failed: ")));
+    verdict.or_else(|| lines().next_back()).unwrap_or("it printed nothing")
+}
+
 /// True when the guest printed this line.
 fn tells(said: &str, what: &str) -> bool {
     said.lines().any(|line| line.trim_end().strip_prefix("GUEST: ") == Some(what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_words;
+
+    #[test]
+    fn a_failure_is_told_with_what_the_guest_said_of_it() {
+        let failed =
+            "## disk\n# bindctl give\nGUEST: failed: bindctl give: exit code 1, not 0\n[ 9.1] sysrq: Resetting\n\n";
+        assert_eq!(last_words(failed), "failed: bindctl give: exit code 1, not 0");
+        assert_eq!(last_words("[ 0.1] Kernel panic\n[ 0.2] end of panic  \n\n"), "[ 0.2] end of panic");
+        assert_eq!(last_words(""), "it printed nothing");
+    }
 }
