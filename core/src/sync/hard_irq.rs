@@ -116,7 +116,7 @@ mod imp {
     use super::by_number::Marks;
     use crate::sync::hooks::current_thread;
 
-    static MARKS: Marks = Marks::NONE;
+    static MARKS: Marks = Marks::new();
 
     pub(super) fn add(mark: Mark, change: i32) {
         MARKS.add(current_thread(), mark, change);
@@ -153,11 +153,13 @@ mod by_number {
 
     // Relaxed everywhere: a thread reads what it wrote itself, and the rest is a hint beside which nothing is read.
     impl Marks {
-        pub(super) const NONE: Self = Self {
-            threads: [const { Thread { number: AtomicU64::new(0), depths: [const { AtomicI32::new(0) }; 2] } };
-                THREADS],
-            everybody: [const { AtomicI32::new(0) }; 2],
-        };
+        pub(super) const fn new() -> Self {
+            Self {
+                threads: [const { Thread { number: AtomicU64::new(0), depths: [const { AtomicI32::new(0) }; 2] } };
+                    THREADS],
+                everybody: [const { AtomicI32::new(0) }; 2],
+            }
+        }
 
         pub(super) fn add(&self, thread: Option<ThreadNumber>, mark: Mark, change: i32) {
             let key = thread.and_then(|number| number.checked_add(1));
@@ -202,7 +204,7 @@ mod by_number {
 
         #[test]
         fn each_threads_marks_are_its_own() {
-            let marks = Marks::NONE;
+            let marks = Marks::new();
             marks.add(Some(7), Mark::Hard, 1);
             marks.add(Some(7), Mark::Delivering, 1);
             marks.add(Some(7), Mark::Hard, 1);
@@ -220,7 +222,7 @@ mod by_number {
 
         #[test]
         fn a_mark_without_number_or_place_is_everybodys() {
-            let marks = Marks::NONE;
+            let marks = Marks::new();
             for without in [None, Some(u64::MAX)] {
                 marks.add(without, Mark::Hard, 1);
                 assert_eq!((marks.depth(Some(1), Mark::Hard), marks.depth(without, Mark::Hard)), (1, 1));
