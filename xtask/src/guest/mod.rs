@@ -86,7 +86,15 @@ fn one(guest: &Guest, boot: &Boot, programs: &[PathBuf], limit: Duration) -> Res
     let started = Instant::now();
     let mut said = String::new();
     for _ in 0..CHAIN {
-        let now = guest.boot(boot.name, &initrd, boot.command_line, limit)?;
+        let mut now = guest.boot(boot.name, &initrd, boot.command_line, limit)?;
+        if !machine::has_begun(&guest.console(boot.name)) {
+            println!(
+                "{label}: boot {}: the kernel did not start its first process ({}); once more",
+                boot.name,
+                last_words(&now)
+            );
+            now = guest.boot(boot.name, &initrd, boot.command_line, limit)?;
+        }
         said.push_str(&now);
         if !tells(&now, "again") {
             break;
@@ -116,8 +124,7 @@ fn one(guest: &Guest, boot: &Boot, programs: &[PathBuf], limit: Duration) -> Res
 /// What the guest said of its end: why a test failed, else the last that it printed.
 fn last_words(said: &str) -> &str {
     let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
-    let verdict =
-        lines().rev().find_map(|line| line.strip_prefix("GUEST: ").filter(|said| said.starts_with("failed: ")));
+    let verdict = lines().rev().find_map(|line| line.strip_prefix("GUEST: failed: "));
     verdict.or_else(|| lines().next_back()).unwrap_or("it printed nothing")
 }
 
@@ -134,7 +141,7 @@ mod tests {
     fn a_failure_is_told_with_what_the_guest_said_of_it() {
         let failed =
             "## disk\n# bindctl give\nGUEST: failed: bindctl give: exit code 1, not 0\n[ 9.1] sysrq: Resetting\n\n";
-        assert_eq!(last_words(failed), "failed: bindctl give: exit code 1, not 0");
+        assert_eq!(last_words(failed), "bindctl give: exit code 1, not 0");
         assert_eq!(last_words("[ 0.1] Kernel panic\n[ 0.2] end of panic  \n\n"), "[ 0.2] end of panic");
         assert_eq!(last_words(""), "it printed nothing");
     }
