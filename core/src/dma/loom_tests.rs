@@ -10,6 +10,7 @@ use loom::thread;
 use super::arena::{Shared, Slots};
 use super::backend::Backend;
 use super::coherent_cache::Released;
+use super::flush_queue::{Addresses, Batch, BatchState};
 use super::pin::{AccessPath, PagePin, PinOwner};
 use super::{DmaContext, DmaError, DmaMemory, PagePins, configure};
 use crate::addr::{DeviceAddr, PAGE_SIZE, PhysAddr};
@@ -19,7 +20,7 @@ use crate::driver::{DmaOwner, Quiesced};
 use crate::env::Caching;
 use crate::env::fake::FakeEnv;
 use crate::event::Outcome;
-use crate::iommu::{Domain, DomainKind, Gather, Geometry, IommuError, MapError, Prot, Translation};
+use crate::iommu::{Domain, DomainKind, Gather, Geometry, IommuError, MapError, Prot, Range, Translation};
 use crate::machine::{Handle, Machine, Policy};
 use crate::mem::{PageRequest, PageRun};
 use crate::rundown::Rundown;
@@ -279,6 +280,59 @@ fn loom_leases_of_an_arena_end_after_its_last_use() {
         assert_eq!(*leasing.0.lock().unwrap(), [], "P2: leased after the end");
         let used = driver.join().unwrap();
         assert_eq!(domain.iova_in_use(), if used { 0 } else { 2 }, "P4");
+    });
+}
+
+/// P1, P2, P4: while another CPU flushes what an arena queues, the arena is told that the addresses which it keeps are confirmed after
+/// their flush only, page and address wait at every moment until then, and what is queued meanwhile waits for the next flush. (Seen to
+/// fail: a batch that ends when its queue is taken.)
+#[test]
+fn loom_what_an_arena_queues_is_confirmed_by_another_cpus_flush_of_it() {
+    loom::model(|| {
+        let machine = machine();
+        let device: Arc<str> = "a".into();
+        let leasing = Arc::new(Leasing::default());
+        let (first, last) = (DeviceAddr(0), DeviceAddr(0xffff));
+        let geometry = Geometry { first, last, page_sizes: PAGE_SIZE, reserved: Vec::new() };
+        let domain = Domain::new(DomainKind::Lazy, Arc::<Leasing>::clone(&leasing), &geometry);
+        let by = PinOwner::new(&machine.system, &device, AccessPath::Domain(Arc::downgrade(&domain)));
+        let memory = page(&machine);
+        let mut batch = None;
+        let queue = |iova: DeviceAddr, batch: &mut Option<Arc<Batch>>| {
+            leasing.0.lock().unwrap().push(iova);
+            let mut gather = Gather::new();
+            gather.add(iova, PAGE_SIZE);
+            memory.record().claim_batch(&by);
+            let kept = Addresses::Kept(Range { iova, len: PAGE_SIZE }, batch);
+            domain.enqueue_pages(&machine, kept, gather, &by, core::iter::once(&memory));
+        };
+        let (one, two) = (DeviceAddr(0x1000), DeviceAddr(0x2000));
+        queue(one, &mut batch);
+        let timer = {
+            let (machine, domain) = (machine.clone(), Arc::clone(&domain));
+            thread::spawn(move || domain.confirm_queue(&machine))
+        };
+        queue(two, &mut batch);
+        let reached = leasing.0.lock().unwrap().clone();
+        match batch.as_ref().unwrap().state() {
+            BatchState::Confirmed => {
+                assert!(!leasing.0.lock().unwrap().contains(&two), "P1: the IOTLB still has the address");
+                assert!(!memory.record().is_pinned(), "P4: confirmed, and still pinned");
+            }
+            // Read before: what is reached then is pinned, and waits at every moment from the one list to the other.
+            BatchState::Waiting if reached.contains(&two) => {
+                assert!(memory.record().is_pinned() || !leasing.0.lock().unwrap().contains(&two), "P2");
+            }
+            state => assert_eq!(state, BatchState::Waiting),
+        }
+        assert!(timer.join().unwrap(), "the first one is flushed by it");
+        assert!(!leasing.0.lock().unwrap().contains(&one), "P1");
+        domain.confirm_queue(&machine);
+        assert_eq!(batch.unwrap().state(), BatchState::Confirmed);
+        assert_eq!(*leasing.0.lock().unwrap(), [], "P1");
+        assert!(!memory.record().is_pinned(), "P4");
+        drop(memory);
+        assert_eq!(machine.memory().frames().in_use(), 0, "P4");
     });
 }
 
