@@ -13,7 +13,7 @@ use crate::tool::output;
 
 /// Time in which a kernel starts its first process, which takes ten seconds, on a busy host too. One that hangs before shows
 /// nothing of what the tests are about.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_mins(2);
 
 /// Size of each disk, in bytes.
 const DISK: u64 = 64 << 20;
@@ -74,7 +74,7 @@ impl Guest {
 
     /// Boots the machine with the disks of that name, and returns what it wrote to its serial console, also when it was
     /// stopped after `limit`. `extra` is added to the kernel's command line.
-    pub(crate) fn boot(&self, name: &str, initrd: &Path, extra: &str, limit: Duration) -> Result<String, Trouble> {
+    pub(super) fn boot(&self, name: &str, initrd: &Path, extra: &str, limit: Duration) -> Result<String, Trouble> {
         let console = self.console(name);
         let (emulator, _) = self.arch.emulator();
         let mut machine = Command::new(emulator);
