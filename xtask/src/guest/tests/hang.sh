@@ -32,7 +32,7 @@ prompt any bindctl give $SATA
 prompt 0 bindctl give $TWIN
 prompt any bindctl take $TWIN
 end $holder
-for _i in 1 2 3 4 5 6 7 8 9 10; do
+for _i in $(seq 60); do
 	bindctl recover >/tmp/out 2>&1 && break
 	sleep 1
 done

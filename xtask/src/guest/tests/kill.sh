@@ -2,7 +2,7 @@
 drivers
 settled() {
 	# A write that the killed command had begun is finished by its helper, which keeps the device locked until then.
-	for _i in 1 2 3 4 5 6 7 8 9 10; do
+	for _i in $(seq 60); do
 		bindctl recover >/tmp/out 2>&1
 		[ $? = 7 ] || break
 		grep -q "wait until it ends" /tmp/out || break

@@ -83,6 +83,7 @@ holder=$!
 holding
 (echo $CARD >/sys/bus/pci/drivers/vfio-pci/unbind; echo unbound >/tmp/unbound) &
 writer=$!
+for _i in $(seq 60); do dmesg | tail -n 20 | grep -q "No device request channel registered" && break; sleep 1; done
 sleep 2
 [ ! -e /tmp/unbound ] || failed "unbind did not wait"
 dmesg | tail -n 20 | grep -q "No device request channel registered" || failed "the kernel did not log the holder"
