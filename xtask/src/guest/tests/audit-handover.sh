@@ -3,12 +3,15 @@
 cat >/tmp/life.sh <<END
 set -e
 modprobe ahci; modprobe sd_mod
-for i in 1 2 3 4 5 6 7 8 9 10; do [ -e /dev/sda ] || sleep 1; done
+for i in \$(seq 60); do [ -e /dev/sda ] || sleep 1; done
 dd if=/dev/sda of=/dev/null bs=64k count=16
 bindctl give $SATA
 bindctl take $SATA
-for i in 1 2 3 4 5 6 7 8 9 10; do [ -e /dev/sda ] || sleep 1; done
-rmmod ahci
+for i in \$(seq 60); do [ -e /dev/sda ] || sleep 1; done
+[ -e /dev/sda ]
+# As long as the disk's partitions are read, the module is in use.
+for i in \$(seq 60); do rmmod ahci && break; sleep 1; done
+[ ! -e /sys/module/ahci ]
 END
 expect 0 bindery-audit --record $SATA -o /tmp/disk.trace -- sh /tmp/life.sh
 names "done: take" "R1  proved" "R2  proved" "R3  proved" "R4  proved" "R5  proved" "R6  proved" "R8  proved" \

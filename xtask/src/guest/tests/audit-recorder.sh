@@ -58,6 +58,9 @@ bindery-audit --record $STRANGE -o /tmp/2.trace -- sleep 7777 >/tmp/2.out 2>&1 &
 pid=$!
 recording
 kill -9 $(keeper) $pid
+# Gone, and not only told to go: else the next one finds the instance in use.
+wait $pid
+vanishes keeper
 end_command
 expect 3 bindery-audit --record $STRANGE -o /tmp/3.trace -- true
 names "left behind"
