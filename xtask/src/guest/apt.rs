@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::install::offline;
+use crate::install::{RETRIES, offline};
 use crate::outcome::{Outcome, Trouble};
 use crate::tool::{exists, output};
 
@@ -38,9 +38,7 @@ impl Apt {
         let keys = if Path::new(KEYS).exists() { format!(" signed-by={KEYS}") } else { String::new() };
         let source = format!("deb [arch={}{keys}] {} {} main\n", self.arch, mirror()?, self.release);
         fs::write(self.folder.join("sources.list"), source).map_err(failed)?;
-        output(self.command("apt-get").args(["-o", "Acquire::Retries=1", "update", "--error-on=any"]))
-            .map(drop)
-            .map_err(offline)
+        output(self.command("apt-get").args(["update", "--error-on=any"])).map(drop).map_err(offline)
     }
 
     /// The package that `meta`, whose only job it is, depends on and whose name begins with `prefix`.
@@ -78,6 +76,7 @@ impl Apt {
             format!("APT::Architecture={}", self.arch),
             format!("APT::Architectures={}", self.arch),
             "APT::Sandbox::User=root".into(),
+            RETRIES.into(),
         ] {
             command.arg("-o").arg(option);
         }
