@@ -1,6 +1,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
@@ -46,11 +46,18 @@ fn the_mass_of_all_paths_is_the_whole() {
         last.fetch_max(u64::from(p.done > 0.5), Ordering::Relaxed);
     });
     engine.every = Duration::from_millis(1);
+    let begun = AtomicU64::new(0);
     let report = engine.run(|ch: &Chooser| {
         for _ in 0..8 {
             ch.choose(Kind::Value, "bit", 2);
         }
-        std::thread::sleep(Duration::from_micros(300));
+        // The last ones wait for the thread that reports, which a busy host may not run until all is over.
+        if begun.fetch_add(1, Ordering::Relaxed) >= 220 {
+            let until = Instant::now() + Duration::from_mins(1);
+            while calls.load(Ordering::Relaxed) == 0 && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
         Ok(())
     });
     assert_eq!(report.paths, 256);
