@@ -10,7 +10,7 @@ use bindery::env::Trigger;
 use bindery::machine::{Machine, Policy};
 use bindery::sync::SpinLock;
 
-use super::cpu::{CPUS, watchdog};
+use super::cpu::{CPUS, LOOKS, watchdog};
 use super::target::{SmpEnv, Target};
 use super::toys::device;
 
@@ -78,7 +78,7 @@ fn report(spins: bool) -> Option<String> {
                 theirs.store(true, Ordering::SeqCst);
             });
         });
-        let report = watchdog(cpu, &over);
+        let report = watchdog(cpu, &over, if spins { LOOKS } else { 500 });
         over.store(true, Ordering::SeqCst);
         if report.is_none() {
             task.join().unwrap();

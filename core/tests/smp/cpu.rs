@@ -212,14 +212,21 @@ impl Cpu {
     }
 }
 
-/// Watches `cpu` until a trap on it does not end, and returns the report; `None` once `over` is set.
-pub fn watchdog(cpu: &Cpu, over: &AtomicBool) -> Option<String> {
+/// Looks at a trap after which it counts as one that does not end: they take 20 s at least. A busy host may keep a CPU's thread, or one
+/// whose lock it waits for, from running for seconds.
+pub const LOOKS: u32 = 10_000;
+
+/// Watches `cpu` until it has had the same trap for so many looks, 2 ms and more apart, and returns the report; `None` once `over` is
+/// set.
+pub fn watchdog(cpu: &Cpu, over: &AtomicBool, looks: u32) -> Option<String> {
     let mut stuck = (None, 0);
     while !over.load(Ordering::SeqCst) {
         thread::sleep(std::time::Duration::from_millis(2));
         let now = cpu.delivering();
         stuck = if now.is_some() && now == stuck.0 { (now, stuck.1 + 1) } else { (now, 0) };
-        if let (Some((number, line)), 500) = stuck {
+        if let (Some((number, line)), seen) = stuck
+            && seen >= looks
+        {
             return Some(format!(
                 "trap {number}, on line {line}, does not end: it waits for the code that it interrupted"
             ));

@@ -14,7 +14,7 @@ use bindery::env::{
     VectorRequest, Width,
 };
 
-use super::cpu::{CPUS, Cpu, cpus, watchdog};
+use super::cpu::{CPUS, Cpu, LOOKS, cpus, watchdog};
 use super::example;
 
 const LINES: usize = 8;
@@ -111,7 +111,7 @@ impl Target {
             s.spawn(|| self.interrupt_cpus(used, &over));
             for cpu in used.iter().filter(|_| watched) {
                 s.spawn(|| {
-                    if let Some(report) = watchdog(cpu, &over) {
+                    if let Some(report) = watchdog(cpu, &over, LOOKS) {
                         // Not by `eprintln`, which the test keeps for its end.
                         let _ = writeln!(std::io::stderr(), "{report}");
                         std::process::exit(101);
