@@ -131,7 +131,7 @@ fn messages_of_a_sibling_that_is_reset_with_the_bus_go_on() {
         rig.board.run_pending();
         let begun = std::time::Instant::now();
         while counted.load(Ordering::SeqCst) < round {
-            assert!(begun.elapsed() < Duration::from_secs(10), "no interrupt {round}");
+            assert!(begun.elapsed() < Duration::from_mins(1), "no interrupt {round}");
             std::thread::yield_now();
         }
     }

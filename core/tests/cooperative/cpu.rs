@@ -11,7 +11,7 @@ use bindery::env::Instant;
 use bindery::sync::{InterruptState, TargetHooks, ThreadNumber, set_target_hooks};
 
 /// Host time after which a thread that does not switch is taken for one that spins for ever.
-const STUCK: Duration = Duration::from_secs(20);
+const STUCK: Duration = Duration::from_mins(1);
 
 /// The CPU.
 pub(crate) struct Cpu {
