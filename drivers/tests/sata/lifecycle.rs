@@ -130,8 +130,9 @@ pub(crate) fn unbind_inside(
         while device.phase() == Phase::Bound {
             thread::sleep(Duration::from_micros(100));
         }
+        // The unbind tells the command of it right after that, on a thread that a busy host may not run for a while.
         if waits < 100 {
-            thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(if waits == 1 { 300 } else { 1 }));
         }
     });
     thread::scope(|s| {
