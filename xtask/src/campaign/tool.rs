@@ -71,7 +71,7 @@ impl Tool {
         // `nice` on a busy machine leaves little of it: tests that are only late have more time, once.
         let said = match self.call(stage, first, mutants, stage.limit)? {
             Called::Late => self.call(stage, first, mutants, SLOW * stage.limit)?,
-            other => other,
+            said @ Called::Said(_) => said,
         };
         let Called::Said(said) = said else {
             let (name, limit) = (stage.name, SLOW * stage.limit);
