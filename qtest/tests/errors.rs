@@ -69,7 +69,7 @@ impl Rig {
     #[track_caller]
     fn until(&self, what: &str, done: impl Fn(&Self) -> bool) {
         let clock = self.machine.system_clock();
-        for _ in 0..2000 {
+        for _ in 0..20_000 {
             if done(self) {
                 return;
             }
