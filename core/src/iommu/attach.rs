@@ -107,8 +107,7 @@ pub(crate) fn attach(
     on_detach: fn(&BindingState),
 ) -> Result<Arc<Domain>, ResourceError> {
     let group = &member.group;
-    let mut nodes: Vec<_> = member.streams.iter().map(|s| s.iommu).collect();
-    nodes.dedup();
+    let nodes: Vec<_> = member.streams.iter().map(|s| s.iommu).collect();
     let domain = group.get_domain(bound.owner(), &nodes, || bound.check(FaultPoint::DomainAlloc))?;
     let own = (bound.owner() == DmaOwner::PassThrough) == (domain.kind() == DomainKind::Unmanaged);
     bound.system().promises.check(Promise::OneOwner, own, || {

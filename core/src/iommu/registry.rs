@@ -435,3 +435,6 @@ impl Entry for InstanceEntry {
         Outcome::Returned
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

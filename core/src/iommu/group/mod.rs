@@ -138,7 +138,10 @@ impl State {
 
     /// Domain for a new binding: made if there is none, and extended to IOMMUs that it does not cover yet.
     fn translate(&mut self, kind: DomainKind, nodes: &[NodeId]) -> Result<Arc<Domain>, IommuError> {
-        let parts = nodes.iter().filter(|n| self.current.as_ref().is_none_or(|c| c.multi.at(**n).is_none()));
+        // Once for each, also when firmware lists streams of another IOMMU between two of its own.
+        let mut seen = BTreeSet::new();
+        let is_new = |n: &&NodeId| seen.insert(**n) && self.current.as_ref().is_none_or(|c| c.multi.at(**n).is_none());
+        let parts = nodes.iter().filter(is_new);
         let make = |node: &NodeId| {
             let instance = self.instance(*node).ok_or(IommuError::Dead)?;
             Ok((*node, instance.iommu.domain(kind)?))

@@ -270,3 +270,44 @@ fn a_share_that_is_removed_during_a_call_fails_it_for_nobody() {
         }
     }
 }
+
+/// Lives of one IOMMU beside one that stays: each leaves with an answer or in silence, and those that were silent answer later, in any
+/// order. P2: a flush is a proof once each life has answered.
+#[test]
+fn each_life_of_an_iommu_is_confirmed_by_its_own_answer() {
+    const LIVES: usize = 3;
+    let at = DeviceAddr(8 * PAGE_SIZE);
+    for silent in 0..1_u32 << LIVES {
+        let multi = MultiIommu::new(NodeId(0), Arc::new(Exact::default()));
+        let lives: [Arc<Exact>; LIVES] = core::array::from_fn(|_| Arc::default());
+        let flush = || {
+            let mut gather = Gather::new();
+            multi.map(at, PhysAddr(at.0), PAGE_SIZE, Prot::READ).unwrap();
+            multi.unmap(at, PAGE_SIZE, &mut gather).unwrap();
+            let flushed = multi.flush(&mut gather).is_ok();
+            if flushed {
+                gather.free_tables()
+            } else {
+                core::mem::forget(gather)
+            }
+            flushed
+        };
+        for (n, life) in lives.iter().enumerate() {
+            multi.add(NodeId(1), Arc::<Exact>::clone(life));
+            let before = silent & ((1 << n) - 1);
+            assert_eq!(flush(), before == 0, "{silent:#b}: life {n} is there");
+            life.0.2.store(silent >> n & 1 != 0, Ordering::Relaxed);
+            multi.remove(NodeId(1));
+            assert!(multi.at(NodeId(1)).is_none() && multi.at(NodeId(0)).is_some(), "{silent:#b}");
+            let left = silent & ((1 << (n + 1)) - 1);
+            assert_eq!(flush(), left == 0, "{silent:#b}: life {n} has left");
+        }
+        // The youngest first.
+        let mut left = silent;
+        for (n, life) in lives.iter().enumerate().rev() {
+            life.0.2.store(false, Ordering::Relaxed);
+            left &= !(1 << n);
+            assert_eq!(flush(), left == 0, "{silent:#b}: life {n} has answered");
+        }
+    }
+}
