@@ -255,10 +255,8 @@ impl Iommus {
     fn unregister(&self, node: NodeId) -> Vec<Arc<Device>> {
         let mut inner = self.0.lock();
         let iommu = inner.instances.remove(&node);
-        let at_it = inner.groups.iter().filter(|(key, _)| key.0 == node);
-        let mut groups: Vec<_> = at_it.map(|(_, g)| Arc::clone(g)).collect();
-        groups.sort_by_key(|g| g.id());
-        groups.dedup_by_key(|g| g.id());
+        // Also groups in use that have no stream at it any more: the device that had it has left.
+        let groups: Vec<_> = inner.distinct().into_iter().filter(|g| g.has_instance(node)).collect();
         for entry in inner.devices.values_mut() {
             entry.streams.retain(|(key, _)| key.0 != node);
         }

@@ -99,6 +99,11 @@ impl Group {
         self.state.lock().is_idle()
     }
 
+    /// True when the IOMMU at `node` is one of its own.
+    pub(in crate::iommu) fn has_instance(&self, node: NodeId) -> bool {
+        self.state.lock().instance(node).is_some()
+    }
+
     /// Removes the members for which `stays` is false.
     pub(in crate::iommu) fn retain(&self, stays: impl Fn(&str) -> bool) {
         self.state.lock().members.retain(|m| stays(m));

@@ -176,7 +176,8 @@ impl Model {
 
     pub(super) fn unregister(&mut self, iommu: usize) -> Vec<usize> {
         self.present.remove(&iommu);
-        let groups: BTreeSet<u32> = self.keys.iter().filter(|(key, _)| key.0 == iommu).map(|(_, id)| *id).collect();
+        let at_it = self.groups.values().filter(|g| g.iommus.contains(&iommu));
+        let groups: BTreeSet<u32> = at_it.map(|g| g.id).collect();
         self.keys.retain(|key, _| key.0 != iommu);
         self.streams.values_mut().for_each(|own| own.retain(|s| s.0 != iommu));
         self.streams.retain(|_, own| !own.is_empty());
