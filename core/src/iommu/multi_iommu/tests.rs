@@ -286,9 +286,9 @@ fn each_life_of_an_iommu_is_confirmed_by_its_own_answer() {
             multi.unmap(at, PAGE_SIZE, &mut gather).unwrap();
             let flushed = multi.flush(&mut gather).is_ok();
             if flushed {
-                gather.free_tables()
+                gather.free_tables();
             } else {
-                core::mem::forget(gather)
+                core::mem::forget(gather);
             }
             flushed
         };

@@ -15,7 +15,7 @@ pub(super) const IOMMUS: [&str; 3] = ["a", "b", "c"];
 const NARROW: u64 = 0xff;
 
 /// Streams of each device: its IOMMUs, and the stream at each.
-pub(super) const STREAMS: [&[(usize, u32)]; 8] = [
+pub(super) const STREAMS: [&[(usize, u32)]; 9] = [
     &[(0, 1)],
     &[(0, 1), (1, 1)],
     &[(1, 2)],
@@ -25,10 +25,11 @@ pub(super) const STREAMS: [&[(usize, u32)]; 8] = [
     &[(1, 4)],
     // Those of one IOMMU are not together in the list.
     &[(0, 3), (2, 2), (0, 5)],
+    &[(0, 4)],
 ];
 
 /// Pages of each device's reserved regions, and their kind.
-pub(super) const REGIONS: [&[(u64, u64, RegionKind)]; 8] = [
+pub(super) const REGIONS: [&[(u64, u64, RegionKind)]; 9] = [
     &[],
     &[(4, 5, RegionKind::DirectRelaxable)],
     &[(8, 8, RegionKind::Direct), (10, 11, RegionKind::Reserved)],
@@ -37,6 +38,7 @@ pub(super) const REGIONS: [&[(u64, u64, RegionKind)]; 8] = [
     &[(20, 20, RegionKind::Reserved)],
     &[(4, 4, RegionKind::Direct)],
     &[(30, 31, RegionKind::DirectRelaxable), (33, 33, RegionKind::DirectRelaxable)],
+    &[],
 ];
 
 /// Mapped pages.
@@ -92,6 +94,8 @@ pub(super) struct Mmu {
     index: usize,
     blocked: Arc<Table>,
     pub(super) attached: Mutex<BTreeMap<u32, Arc<dyn Translation>>>,
+    /// Streams that were blocked since this was emptied.
+    pub(super) cut_off: Mutex<BTreeSet<u32>>,
     /// All tables that were made, but the blocked one.
     made: Mutex<Vec<Weak<Table>>>,
 }
@@ -99,7 +103,7 @@ pub(super) struct Mmu {
 impl Mmu {
     pub(super) fn new(index: usize) -> Arc<Self> {
         let blocked = Table::new(DomainKind::Blocked);
-        Arc::new(Self { index, blocked, attached: Mutex::default(), made: Mutex::default() })
+        Arc::new(Self { index, blocked, attached: Mutex::default(), cut_off: Mutex::default(), made: Mutex::default() })
     }
 
     /// Those tables that are still there and in use.
@@ -142,6 +146,9 @@ impl Iommu for Mmu {
         Ok(table)
     }
     fn attach(&self, stream: StreamId, domain: &Arc<dyn Translation>) -> Result<(), IommuError> {
+        if table(domain).kind == DomainKind::Blocked {
+            self.cut_off.lock().unwrap().insert(stream.0);
+        }
         self.attached.lock().unwrap().insert(stream.0, Arc::clone(domain));
         Ok(())
     }
