@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::backend::Backend;
-use super::check::Op;
+use super::check::{Checker, Misuse, Op};
 use super::coherent_cache::CoherentCache;
 use super::pin::{AccessPath, PagePins, PinOwner};
 use super::quarantine::QuarantineWatch;
@@ -19,6 +19,7 @@ use crate::event::{EventKind, Outcome};
 use crate::iommu::{self, AddressingLimits, DomainKind, IovaSpace, MapRequest, Membership, Prot};
 use crate::lifecycle::DmaOwner;
 use crate::promise::Promise;
+use crate::sync::SpinLock;
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::system::System;
 
@@ -110,8 +111,8 @@ pub(crate) struct DmaContext {
     pub(super) pin_owner: Arc<PinOwner>,
     /// The device snoops CPU caches.
     pub(crate) coherent: bool,
-    /// The machine has a DMA checker.
-    pub(super) has_checker: bool,
+    /// The machine's DMA checker, if its policy enables it: here because each map and unmap tells it.
+    checker: Option<Arc<SpinLock<Checker>>>,
     /// The firmware's `dma-ranges` for its bus are malformed.
     windows_unreadable: bool,
     /// Windows of the bus towards the IOMMU: first and last byte of each, highest first. Empty means no restriction.
@@ -146,7 +147,7 @@ impl DmaContext {
             backend_name: backend.name().into(),
             backend,
             coherent: desc.dma.coherent,
-            has_checker: system.policy().check_dma,
+            checker: system.policy().check_dma.then(|| Arc::clone(&system.dma_state().checker)),
             windows_unreadable: desc.dma.unreadable.is_some(),
             windows,
             mask: AtomicU64::new(DEFAULT_MASK),
@@ -170,10 +171,27 @@ impl DmaContext {
         !self.ended.load(Ordering::Acquire)
     }
 
+    /// True when the machine has a DMA checker.
+    #[inline]
+    pub(super) fn has_checker(&self) -> bool {
+        self.checker.is_some()
+    }
+
+    /// Has the DMA checker, if there is one, `check` a call, and emits an event for each misuse found.
+    #[inline]
+    pub(super) fn check_call(&self, check: impl FnOnce(&mut Checker) -> Vec<Misuse>) {
+        let Some(checker) = &self.checker else { return };
+        // Unlocked before the events are emitted: the lock is a leaf.
+        let found = check(&mut checker.lock());
+        if !found.is_empty() {
+            self.machine.report_misuses(found);
+        }
+    }
+
     /// True when the event stream or the DMA checker is told of each mapping.
     #[inline]
     pub(super) fn is_watched(&self) -> bool {
-        self.has_checker || self.machine.env().tracing_enabled()
+        self.has_checker() || self.machine.env().tracing_enabled()
     }
 
     /// Highest device address (inclusive).

@@ -130,7 +130,7 @@ impl NewMapping<'_> {
             });
         }
         for piece in mapping.pieces.as_slice() {
-            machine.check_call(|checker| checker.map(&mapping.call(piece), true));
+            context.check_call(|checker| checker.map(&mapping.call(piece), true));
         }
         MappingEntry { mapping, pins }
     }
@@ -181,7 +181,7 @@ impl Mapping {
 
     fn check_sync(&self, to_cpu: bool) {
         for piece in self.pieces.as_slice() {
-            self.context.machine.check_call(|checker| checker.sync(&self.call(piece), to_cpu));
+            self.context.check_call(|checker| checker.sync(&self.call(piece), to_cpu));
         }
     }
 
@@ -205,7 +205,7 @@ impl Mapping {
     fn sync(&self, to: SyncFor) {
         for piece in self.pieces.as_slice() {
             piece.sync(&self.context, self.direction, to);
-            let Some(buffer) = piece.buffer().filter(|_| self.context.has_checker) else { continue };
+            let Some(buffer) = piece.buffer().filter(|_| self.context.has_checker()) else { continue };
             let run = Run { memory: buffer.memory(), range: &piece.range, direction: self.direction };
             run.check_cache_matches(&self.context, piece.bounce.lock().is_some(), to);
         }
@@ -239,7 +239,7 @@ impl Mapping {
             format!("{}: {addr} is freed after the back-end that allocated it was torn down", context.device)
         });
         for piece in self.pieces.as_slice() {
-            machine.check_call(|checker| checker.unmap(&self.call(piece)));
+            context.check_call(|checker| checker.unmap(&self.call(piece)));
         }
         if context.backend.domain().is_some_and(|d| d.kind() == DomainKind::Lazy) {
             machine.check_dma(|| Op::Queued { backend: Arc::clone(&context.backend_name), addr, len });

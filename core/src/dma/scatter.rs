@@ -63,7 +63,7 @@ impl<'s> Dma<'s> {
         let new = NewMapping { context: &context, kind: Kind::Scatter, direction, attrs, span, pieces };
         let (mapping, entry) = new.begin(self.dev, reservation);
         let list = MappedSg { mapping, limits: context.segment_limits(), entry, dev: self.dev };
-        if context.has_checker {
+        if context.has_checker() {
             for (addr, len) in list.cut() {
                 context.machine.check_dma(|| Op::Segment { device: Arc::clone(&context.device), addr, len });
             }

@@ -33,7 +33,7 @@ pub(crate) struct DmaState {
     /// Bytes copied to and from bounce slots. A counter only.
     pub(super) bounced: AtomicU64,
     /// The checker, if the policy enables it. The lock is a leaf.
-    checker: SpinLock<Checker>,
+    pub(super) checker: Arc<SpinLock<Checker>>,
     misuses: SpinLock<Vec<Misuse>>,
 }
 
@@ -93,28 +93,13 @@ impl System {
     pub(crate) fn check_dma(&self, op: impl FnOnce() -> Op) {
         if self.policy().check_dma {
             let op = op();
-            self.with_checker(|checker| checker.feed(op));
-        }
-    }
-
-    /// As [`check_dma`](Self::check_dma), of a call whose parameters are borrowed.
-    #[inline]
-    pub(crate) fn check_call(&self, check: impl FnOnce(&mut Checker) -> Vec<Misuse>) {
-        if self.policy().check_dma {
-            self.with_checker(check);
-        }
-    }
-
-    #[cold]
-    fn with_checker(&self, check: impl FnOnce(&mut Checker) -> Vec<Misuse>) {
-        let found = check(&mut self.dma_state().checker.lock());
-        if !found.is_empty() {
+            let found = self.dma_state().checker.lock().feed(op);
             self.report_misuses(found);
         }
     }
 
     #[cold]
-    fn report_misuses(&self, found: Vec<Misuse>) {
+    pub(super) fn report_misuses(&self, found: Vec<Misuse>) {
         for misuse in found {
             self.emit(Some(&misuse.device), || EventKind::DmaMisuse {
                 check: misuse.check.name(),

@@ -58,8 +58,8 @@ impl Run<'_> {
     /// last bytes are sampled.
     #[inline]
     pub(super) fn check_cache_matches(&self, context: &DmaContext, bounced: bool, to: SyncFor) {
-        let DmaContext { machine, device, coherent, has_checker, .. } = context;
-        if !has_checker || self.is_untouched(to) || *coherent || bounced {
+        let DmaContext { machine, device, coherent, .. } = context;
+        if !context.has_checker() || self.is_untouched(to) || *coherent || bounced {
             return;
         }
         let (phys, sample) = (self.memory.phys() + self.range.start, self.len().min(DMA_ALIGN));

@@ -22,7 +22,7 @@ pub(super) fn usual_domain(context: &DmaContext) -> Option<Arc<Domain>> {
     let Backend::Translated(domain) = &context.backend else { return None };
     let usual = match domain.kind() {
         DomainKind::Strict => true,
-        DomainKind::Lazy => !context.has_checker,
+        DomainKind::Lazy => !context.has_checker(),
         _ => false,
     };
     (usual && context.machine.instrument.is_none()).then(|| Arc::clone(domain))
@@ -207,7 +207,7 @@ pub(super) fn remove_again(
     len: u64,
     record: &mut Record,
 ) -> Result<(), MapError> {
-    if context.has_checker {
+    if context.has_checker() {
         super::unmap::report_unmap(context, record);
     }
     // Usual, so it has one.

@@ -314,7 +314,7 @@ impl Arena<'_> {
             }
         };
         let slot = slots.begin(shared, index, how);
-        if context.has_checker {
+        if context.has_checker() {
             for (addr, len) in slots.cut(context, index) {
                 context.machine.check_dma(|| Op::Segment { device: Arc::clone(&context.device), addr, len });
             }
@@ -377,7 +377,7 @@ impl Arena<'_> {
             return Err(DmaError::BadRange { start: offset, end, len: first.len() });
         }
         for to_cpu in [true, false] {
-            context.machine.check_call(|checker| checker.sync(&record.call(context, first.view()), to_cpu));
+            context.check_call(|checker| checker.sync(&record.call(context, first.view()), to_cpu));
             first.sync(context, record.how.direction, if to_cpu { SyncFor::Cpu } else { SyncFor::Device });
             if to_cpu && let Some(buffer) = first.buffer() {
                 buffer.memory().read_bytes(first.range.start + offset, to);

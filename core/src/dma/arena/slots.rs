@@ -461,7 +461,7 @@ impl Slots {
                 size: element.len,
                 backend: context.backend_name.as_ref().into(),
             });
-            context.machine.check_call(|checker| checker.map(&record.call(context, element), true));
+            context.check_call(|checker| checker.map(&record.call(context, element), true));
         });
     }
 

@@ -424,7 +424,7 @@ fn check_before(tally: &mut CheckTally, context: &DmaContext, record: &Record) {
     context.machine.promises.check_in(tally, Promise::MatchingBackend, context.is_set_up(), || {
         format!("{}: unmapped after the back-end that mapped it was torn down", context.device)
     });
-    if context.has_checker {
+    if context.has_checker() {
         report_unmap(context, record);
     }
 }
@@ -432,7 +432,7 @@ fn check_before(tally: &mut CheckTally, context: &DmaContext, record: &Record) {
 /// Tells the checker.
 #[cold]
 pub(super) fn report_unmap(context: &DmaContext, record: &Record) {
-    record.each(|element| context.machine.check_call(|checker| checker.unmap(&record.call(context, element))));
+    record.each(|element| context.check_call(|checker| checker.unmap(&record.call(context, element))));
 }
 
 /// P2: the proof is about the device of the slot.

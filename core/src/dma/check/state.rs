@@ -304,6 +304,7 @@ fn owned_in(owned: &BTreeSet<u64>, addr: DeviceAddr, len: u64) -> Option<u64> {
     owned.range(addr.0..addr.0.saturating_add(len)).next().copied()
 }
 
+#[inline]
 fn check_mask(limits: Option<&(SegmentLimits, DeviceAddr)>, addr: DeviceAddr, len: u64, found: &mut Found<'_>) {
     let Some((_, mask)) = limits else { return };
     let last = addr.0.saturating_add(len.saturating_sub(1));
