@@ -83,7 +83,7 @@ impl Entry for ClaimEntry {
         drop(ctx.bound.slots.take::<Membership>());
         let (owner, joined) = machine.iommus().unclaim(group, &self.claim);
         ctx.bound.emit(|| EventKind::GroupOwner { group: group.id(), owner: owner.to_string() });
-        joined_late(ctx.bound, joined);
+        joined_late(machine, &**ctx.bound.registry(), joined);
         Outcome::Returned
     }
 }

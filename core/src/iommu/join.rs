@@ -5,10 +5,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{IommuError, Joined};
-use crate::binding::BindingState;
 use crate::device::{Device, Unmet};
 use crate::event::EventKind;
-use crate::system::System;
+use crate::system::{DeviceRegistry, System};
 
 /// Firmware property that refers to reserved regions.
 const MEMORY_REGION: &str = "memory-region";
@@ -35,15 +34,14 @@ impl System {
     }
 }
 
-/// Reports devices that could join their group because `bound` has freed one, and queues them for a probe.
-pub(crate) fn joined_late(bound: &BindingState, devices: Vec<Arc<Device>>) {
-    let system = bound.system();
+/// Reports devices that are in one group because another one has left, or is not in use any more, and queues them for a probe.
+pub(crate) fn joined_late(system: &System, registry: &dyn DeviceRegistry, devices: Vec<Arc<Device>>) {
     for device in devices {
         let group = system.iommus().membership(&device).map_or(0, |m| m.group.id());
         system.emit(Some(&device.desc().name), || EventKind::Log {
             text: format!("its streams are in one IOMMU group now, {group}, with its reserved regions"),
         });
-        bound.registry().queue_probe(device.node());
+        registry.queue_probe(device.node());
     }
 }
 

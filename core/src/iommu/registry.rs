@@ -163,23 +163,25 @@ impl Iommus {
         (joined, result)
     }
 
-    /// Removes `device` from its group; an empty group is dropped, and one that is no closure any more is split.
-    pub(crate) fn leave(&self, device: &Device) {
+    /// Removes `device` from its group; an empty group is dropped, and one that is no closure any more is split. Returns devices that
+    /// have joined one group by this.
+    pub(crate) fn leave(&self, device: &Device) -> Vec<Arc<Device>> {
         let mut inner = self.0.lock();
         *device.not_joined.lock() = None;
         if inner.devices.get(&device.node()).is_none_or(|p| !core::ptr::eq(&raw const *p.device, device)) {
-            return;
+            return Vec::new();
         }
-        let Some(entry) = inner.devices.remove(&device.node()) else { return };
+        let Some(entry) = inner.devices.remove(&device.node()) else { return Vec::new() };
         let groups = inner.groups_of(&entry);
         for group in &groups {
             group.remove_regions(device.name(), &mut inner.deferred_drops);
             group.retain(|member| member != device.name());
         }
-        inner.rebuild(&groups);
+        let joined = inner.rebuild(&groups);
         let deferred_drops = core::mem::take(&mut inner.deferred_drops);
         drop(inner);
         drop((groups, entry, deferred_drops));
+        joined
     }
 
     /// Claims the group of `device` for the binding `holder`.
@@ -429,7 +431,7 @@ impl Entry for InstanceEntry {
             }
         }
         machine.release_claim(&self.claim);
-        super::joined_late(ctx.bound, joined);
+        super::joined_late(machine, &**ctx.bound.registry(), joined);
         Outcome::Returned
     }
 }

@@ -13,7 +13,7 @@ use crate::bus::{BusDevice, Departure};
 use crate::device::{Device, DeviceDesc, NodeId, Nodes, SupplierKind, Unmet};
 use crate::event::{Cause, EventKind};
 use crate::firmware::fdt::{Description, FdtError, describe};
-use crate::iommu::try_join;
+use crate::iommu::{joined_late, try_join};
 use crate::lifecycle::Quiesced;
 use crate::sync::Nesting;
 use crate::sync::atomic::Ordering;
@@ -274,7 +274,8 @@ impl Machine {
                 self.device_quiesced(&device, &gone);
             }
             // Before the name is free: a new device of that name must keep its place in the group.
-            self.iommus().leave(&device);
+            let joined = self.iommus().leave(&device);
+            joined_late(self, &**self, joined);
             {
                 let mut r = self.registry.lock();
                 if !r.device(device.node()).is_some_and(|there| Arc::ptr_eq(there, &device)) {

@@ -1,6 +1,7 @@
 //! F03, F04: devices that run before their IOMMU, and an IOMMU that refuses.
 
-use bindery::device::Supplier;
+use bindery::addr::DeviceAddr;
+use bindery::device::{RegionKind, ReservedRegion, Supplier, SupplierKind};
 use bindery::driver::Errno;
 use bindery::instrument::FaultPoint;
 use bindery::machine::Policy;
@@ -16,7 +17,7 @@ fn f03_dma_that_somebody_else_left_running_is_blocked_when_the_iommu_binds() {
     let ram = 0x4800_0000;
     r.machine.settle();
     let mut d = dev("left-running", "acme,nobody-drives-it");
-    d.suppliers.push(need(r.node(HC), bindery::device::SupplierKind::Iommu, "iommus", &[5]));
+    d.suppliers.push(need(r.node(HC), SupplierKind::Iommu, "iommus", &[5]));
     r.machine.add_device(d).unwrap();
     assert_eq!(r.reach(5, ram, true), None, "blocked as soon as it is known");
     // Its IOMMU goes and comes back.
@@ -49,7 +50,7 @@ fn f04_a_device_that_its_iommu_does_not_take_is_not_bound_and_is_once_it_does() 
 fn a_device_between_two_groups_in_use_is_blocked_and_bound_when_one_is_idle() {
     let r = rig();
     r.machine.settle();
-    let ds1 = need(r.node(DS1), bindery::device::SupplierKind::Iommu, "iommus", &[40]);
+    let ds1 = need(r.node(DS1), SupplierKind::Iommu, "iommus", &[40]);
     r.add_master("one", 9, 929, |_| ());
     r.add_master("two", 9, 930, |d| d.suppliers[0] = ds1.clone());
     r.machine.settle();
@@ -77,5 +78,30 @@ fn a_device_between_two_groups_in_use_is_blocked_and_bound_when_one_is_idle() {
     assert_eq!(r.group_of("one"), r.group_of("two"), "the disk controller's driver uses the address space");
     r.machine.unbind(SATA, "sata_rcar").unwrap();
     assert_ne!(r.group_of("one"), r.group_of("two"));
+    assert_eq!(r.machine.promises().broken(), []);
+}
+
+/// A device comes whose streams are of a group in use and of an idle one, to which a neighbour belongs whose region is at addresses in use.
+/// Nothing keeps them apart once the neighbour has left.
+#[test]
+fn a_device_that_waited_for_its_neighbour_is_bound_when_that_has_left() {
+    let r = rig();
+    r.machine.settle();
+    let ds1 = need(r.node(DS1), SupplierKind::Iommu, "iommus", &[40]);
+    r.add_master("one", 9, 929, |_| ());
+    r.machine.settle();
+    let at = r.master("one", |m| m.share(4096)).unwrap();
+    r.add_master("neighbour", 9, 930, |d| {
+        d.suppliers[0] = ds1.clone();
+        d.compatible = vec!["acme,nobody-drives-it".into()];
+        let (first, last) = (at, DeviceAddr(at.0 + 0xfff));
+        d.dma.reserved.push(ReservedRegion { first, last, kind: RegionKind::Direct });
+    });
+    r.add_master("between", 10, 931, |d| d.suppliers.push(Supplier { args: vec![41], ..ds1.clone() }));
+    r.machine.settle();
+    assert_eq!((r.driver("one"), r.driver("between")), (Some("acme_master"), None), "the address is in use");
+    r.machine.remove_device("neighbour");
+    r.machine.settle();
+    assert_eq!((r.driver("between"), r.group_of("between")), (Some("acme_master"), r.group_of("one")));
     assert_eq!(r.machine.promises().broken(), []);
 }

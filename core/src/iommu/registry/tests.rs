@@ -16,6 +16,7 @@ use board::{IOMMUS, Mmu, REGIONS, STREAMS, device, device_name, node, table};
 use model::Model;
 
 mod board;
+mod late;
 mod model;
 
 #[derive(Clone, Copy, Debug)]
@@ -192,8 +193,9 @@ impl World {
             Step::Remove(d) => {
                 self.unbind(d);
                 if let Some(device) = self.devices.remove(&d) {
-                    self.iommus.leave(&device);
-                    self.model.leave(d);
+                    let joined = self.iommus.leave(&device);
+                    let joined: BTreeSet<_> = joined.iter().map(|device| device.name().into()).collect();
+                    assert_eq!(joined, names(self.model.leave(d)), "whoever could not join is told");
                     assert!(device.not_joined.lock().is_none());
                 }
             }
@@ -419,4 +421,21 @@ fn an_iommu_that_a_group_in_use_has_kept_without_a_stream_leaves_it_all_the_same
             world.check();
         }
     }
+}
+
+/// P8: an idle device keeps two groups apart, because it has an IOMMU that the domain in use cannot take. When it goes, whoever waits for
+/// that is told.
+#[test]
+fn a_device_that_could_not_join_is_told_when_what_kept_its_groups_apart_has_left() {
+    let mut world = World::new();
+    // Device 5 connects what device 8 uses with what device 7 connects to the narrow IOMMU.
+    let begin = [Step::Register(0), Step::Register(1), Step::Register(2), Step::Add(8), Step::Bind(8, false)];
+    for step in begin.into_iter().chain([Step::Add(7), Step::Add(5)]) {
+        world.take(step);
+        world.check();
+    }
+    assert_eq!(world.model.apart, BTreeSet::from([5]));
+    world.take(Step::Remove(7));
+    world.check();
+    assert_eq!((world.model.apart.len(), world.model.group_of(5)), (0, world.model.group_of(8)));
 }

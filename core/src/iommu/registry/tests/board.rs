@@ -163,10 +163,15 @@ pub(super) fn device_name(d: usize) -> String {
 }
 
 pub(super) fn device(d: usize) -> Arc<Device> {
+    Device::new(NodeId(10 + u32::try_from(d).unwrap()), desc(d, node), None)
+}
+
+/// The device, with its IOMMUs at the nodes that `at` gives.
+pub(super) fn desc(d: usize, at: impl Fn(usize) -> NodeId) -> DeviceDesc {
     let mut desc = DeviceDesc::new(&device_name(d));
     desc.suppliers.extend(STREAMS[d].iter().map(|(iommu, stream)| Supplier {
-        node: node(*iommu),
-        target: node(*iommu),
+        node: at(*iommu),
+        target: at(*iommu),
         kind: SupplierKind::Iommu,
         property: "iommus".into(),
         args: Vec::from([*stream]),
@@ -179,5 +184,5 @@ pub(super) fn device(d: usize) -> Arc<Device> {
             kind,
         })
         .collect();
-    Device::new(NodeId(10 + u32::try_from(d).unwrap()), desc, None)
+    desc
 }

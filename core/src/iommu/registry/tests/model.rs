@@ -167,11 +167,11 @@ impl Model {
         }
     }
 
-    pub(super) fn leave(&mut self, d: usize) {
+    pub(super) fn leave(&mut self, d: usize) -> Vec<usize> {
         self.apart.remove(&d);
         let groups = self.groups_of(d);
         self.streams.remove(&d);
-        self.rebuild(&groups);
+        self.rebuild(&groups)
     }
 
     pub(super) fn unregister(&mut self, iommu: usize) -> Vec<usize> {
