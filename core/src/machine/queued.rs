@@ -158,8 +158,8 @@ impl Machine {
     /// thread that holds no locks.
     pub fn run_queued(self: &Arc<Self>) {
         if self.is_inside() {
-            // Where threads have no numbers it may be another one that delivers; this thread may be the one that was to carry out what
-            // a handler has queued.
+            // Where threads have no numbers, or no place for their marks, it may be another one that delivers; this thread may be the one
+            // that was to carry out what a handler has queued.
             if Delivering::is_active() && !self.requests.is_empty() {
                 self.requests.defer_from_handler();
                 self.irqs().defer();

@@ -114,11 +114,13 @@ mod imp {
 mod imp {
     use super::Mark;
     use super::by_number::Marks;
-    use crate::sync::hooks::current_thread;
+    use crate::sync::hooks::{InterruptsDisabled, current_thread};
 
     static MARKS: Marks = Marks::new();
 
     pub(super) fn add(mark: Mark, change: i32) {
+        // A trap between the claim of a place and its mark would find that place, and free it at its end.
+        let _off = InterruptsDisabled::unrecorded();
         MARKS.add(current_thread(), mark, change);
     }
 
@@ -145,8 +147,7 @@ mod by_number {
     }
 
     struct Thread {
-        /// Its number, and 1; 0 in a place that is free. Changed by this thread only, and by traps that interrupt it and undo
-        /// what they do.
+        /// Its number, and 1; 0 in a place that is free. Changed by this thread only, with its CPU's interrupts disabled.
         number: AtomicU64,
         depths: [AtomicI32; 2],
     }
@@ -163,7 +164,8 @@ mod by_number {
 
         pub(super) fn add(&self, thread: Option<ThreadNumber>, mark: Mark, change: i32) {
             let key = thread.and_then(|number| number.checked_add(1));
-            let Some(place) = key.and_then(|key| self.of(key).or_else(|| self.claim(key).filter(|_| change > 0)))
+            let Some(place) =
+                key.and_then(|key| self.of(key).or_else(|| if change > 0 { self.claim(key) } else { None }))
             else {
                 self.everybody[mark as usize].fetch_add(change, Ordering::Relaxed);
                 return;
@@ -240,6 +242,7 @@ mod by_number {
             marks.add(Some(64), Mark::Hard, -1);
             threads.filter(|thread| *thread != 3).for_each(|thread| marks.add(Some(thread), Mark::Hard, -1));
             assert_eq!((marks.depth(None, Mark::Hard), marks.depth(None, Mark::Delivering)), (0, 0));
+            assert!(marks.threads.iter().all(|place| place.number.load(Ordering::Relaxed) == 0), "a place is lost");
         }
     }
 }

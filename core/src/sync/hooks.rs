@@ -29,7 +29,8 @@ pub trait TargetHooks: Sync {
     }
 
     /// Number of the calling thread; `None` where the target has no threads of its own. The same on each call in a
-    /// program. In an interrupt handler it is the number of the interrupted thread.
+    /// program. In an interrupt handler it is the number of the interrupted thread, or of what the CPU does without one: marks of
+    /// [`HardIrq`](super::HardIrq) count for that number, and without one for everybody.
     fn current_thread(&self) -> Option<ThreadNumber> {
         None
     }
