@@ -16,6 +16,7 @@ use crate::event::{Cause, EventKind, Outcome};
 use crate::irq::{Irq, TimedOut};
 use crate::machine::{BindError, Handle, Policy, UnbindError};
 
+mod children;
 mod devres;
 mod misuse;
 mod registers;
