@@ -296,32 +296,32 @@ fn loom_what_an_arena_queues_is_confirmed_by_another_cpus_flush_of_it() {
         let geometry = Geometry { first, last, page_sizes: PAGE_SIZE, reserved: Vec::new() };
         let domain = Domain::new(DomainKind::Lazy, Arc::<Leasing>::clone(&leasing), &geometry);
         let by = PinOwner::new(&machine.system, &device, AccessPath::Domain(Arc::downgrade(&domain)));
-        let memory = page(&machine);
+        let pages = [(); 2].map(|()| page(&machine));
         let mut batch = None;
-        let queue = |iova: DeviceAddr, batch: &mut Option<Arc<Batch>>| {
+        let queue = |iova: DeviceAddr, memory: &Arc<DmaMemory>, batch: &mut Option<Arc<Batch>>| {
             leasing.0.lock().unwrap().push(iova);
             let mut gather = Gather::new();
             gather.add(iova, PAGE_SIZE);
             memory.record().claim_batch(&by);
             let kept = Addresses::Kept(Range { iova, len: PAGE_SIZE }, batch);
-            domain.enqueue_pages(&machine, kept, gather, &by, core::iter::once(&memory));
+            domain.enqueue_pages(&machine, kept, gather, &by, core::iter::once(memory));
         };
         let (one, two) = (DeviceAddr(0x1000), DeviceAddr(0x2000));
-        queue(one, &mut batch);
+        queue(one, &pages[0], &mut batch);
         let timer = {
             let (machine, domain) = (machine.clone(), Arc::clone(&domain));
             thread::spawn(move || domain.confirm_queue(&machine))
         };
-        queue(two, &mut batch);
+        queue(two, &pages[1], &mut batch);
         let reached = leasing.0.lock().unwrap().clone();
         match batch.as_ref().unwrap().state() {
             BatchState::Confirmed => {
                 assert!(!leasing.0.lock().unwrap().contains(&two), "P1: the IOTLB still has the address");
-                assert!(!memory.record().is_pinned(), "P4: confirmed, and still pinned");
+                assert!(!pages[1].record().is_pinned(), "P4: confirmed, and still pinned");
             }
             // Read before: what is reached then is pinned, and waits at every moment from the one list to the other.
             BatchState::Waiting if reached.contains(&two) => {
-                assert!(memory.record().is_pinned() || !leasing.0.lock().unwrap().contains(&two), "P2");
+                assert!(pages[1].record().is_pinned() || !leasing.0.lock().unwrap().contains(&two), "P2");
             }
             state => assert_eq!(state, BatchState::Waiting),
         }
@@ -330,8 +330,8 @@ fn loom_what_an_arena_queues_is_confirmed_by_another_cpus_flush_of_it() {
         domain.confirm_queue(&machine);
         assert_eq!(batch.unwrap().state(), BatchState::Confirmed);
         assert_eq!(*leasing.0.lock().unwrap(), [], "P1");
-        assert!(!memory.record().is_pinned(), "P4");
-        drop(memory);
+        assert!(!pages.iter().any(|memory| memory.record().is_pinned()), "P4");
+        drop(pages);
         assert_eq!(machine.memory().frames().in_use(), 0, "P4");
     });
 }

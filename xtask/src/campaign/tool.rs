@@ -26,7 +26,7 @@ const MEMORY: u64 = 64 << 20;
 /// Mutants of one call of the program.
 pub(super) const BATCH: usize = 10;
 
-/// Times as long that tests may take without a mutant, when they have not ended in time.
+/// Times as long that tests may take, when they have not ended in time without a mutant.
 const SLOW: u64 = 5;
 
 /// Exit code of the program when the tests fail without a mutant, or do not end in time.
@@ -39,8 +39,8 @@ pub(super) struct Tool {
     scratch: Scratch,
     /// Held as long as the copy is in use.
     _lock: File,
-    /// Stages of which the tests have passed without a mutant.
-    sound: Vec<Stage>,
+    /// Stages of which the tests have passed without a mutant, and the seconds that they may take.
+    sound: Vec<(Stage, u64)>,
 }
 
 impl Tool {
@@ -68,16 +68,19 @@ impl Tool {
     /// Tries `mutants`, which are of one subject, with the tests of `stage`. Returns those whose fate is known now.
     pub(super) fn run(&mut self, stage: &Stage, mutants: &[Mutant]) -> Result<Vec<(Mutant, Fate)>, Trouble> {
         let Some(first) = mutants.first() else { return Ok(Vec::new()) };
-        // `nice` on a busy machine leaves little of it: tests that are only late have more time, once.
-        let said = match self.call(stage, first, mutants, stage.limit)? {
-            Called::Late => self.call(stage, first, mutants, SLOW * stage.limit)?,
-            said @ Called::Said(_) => said,
+        // `nice` on a busy machine leaves little of it: tests that are only late have more time, once, and mutants then have it, too.
+        let known = self.sound.iter().find(|(sound, _)| sound == stage).map(|(_, limit)| *limit);
+        let limits = known.map_or([stage.limit, SLOW * stage.limit], |limit| [limit; 2]);
+        let (said, limit) = match self.call(stage, first, mutants, limits[0])? {
+            Called::Late => (self.call(stage, first, mutants, limits[1])?, limits[1]),
+            said @ Called::Said(_) => (said, limits[0]),
         };
         let Called::Said(said) = said else {
-            let (name, limit) = (stage.name, SLOW * stage.limit);
-            return Err(Trouble::Failed(format!("without a mutant, {name} take longer than {limit} s")));
+            return Err(Trouble::Failed(format!("without a mutant, {} take longer than {limit} s", stage.name)));
         };
-        self.sound.push(*stage);
+        if known.is_none() {
+            self.sound.push((*stage, limit));
+        }
         fates(&said, mutants)
     }
 
@@ -88,7 +91,7 @@ impl Tool {
         let outcomes = out.join("mutants.out").join("outcomes.json");
         let _ = fs::remove_file(&outcomes);
         fs::create_dir_all(&out).map_err(|e| Trouble::Broken(format!("{}: {e}", out.display())))?;
-        let baseline = if self.sound.contains(stage) { "skip" } else { "run" };
+        let baseline = if self.sound.iter().any(|(sound, _)| sound == stage) { "skip" } else { "run" };
 
         let mut command = Command::new("sh");
         // nice: tests that look at time must not see it go faster for others. A mutant that allocates without end must not take the machine

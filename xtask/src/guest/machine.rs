@@ -128,7 +128,9 @@ impl Guest {
     }
 }
 
-/// True when the guest's first process has begun its first test.
+/// True when the guest's first process runs: it has begun a test, or said why not.
 pub(super) fn has_begun(console: &Path) -> bool {
-    fs::read(console).is_ok_and(|said| said.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"## ")))
+    fs::read(console).is_ok_and(|said| {
+        said.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"## ") || line.starts_with(b"GUEST: "))
+    })
 }
