@@ -143,7 +143,9 @@ impl Model {
     /// The binding of a hub ends, and with it its children.
     fn ends(&mut self, hub: usize, cause: Cause) {
         let own: Vec<_> = self.children.iter().filter(|(_, of)| *of == hub).map(|(child, _)| *child).collect();
-        own.into_iter().for_each(|child| self.leaves(child, cause));
+        for child in own {
+            self.leaves(child, cause);
+        }
     }
 }
 
@@ -172,7 +174,9 @@ impl Rig {
         let bound = Arc::<AtomicUsize>::default();
         machine.register(Hub);
         machine.register(Ports(Arc::clone(&bound)));
-        HUBS.iter().for_each(|name| drop(machine.add_device(hub(name)).unwrap()));
+        for name in HUBS {
+            machine.add_device(hub(name)).unwrap();
+        }
         machine.settle();
         let model = Model { hubs: [HubState::Bound; HUBS.len()], children: Vec::new(), left: Vec::new() };
         Self { env, machine, bound, model }
@@ -262,10 +266,10 @@ impl Rig {
             assert_eq!(client.is_some(), *state == HubState::Bound, "{}", HUBS[hub]);
             let Some(client) = client else { continue };
             let of_hub = || self.model.children.iter().filter(|(_, of)| *of == hub).map(|(child, _)| CHILDREN[*child]);
-            let has = client.call(|dev| CHILDREN.map(|child| dev.has_child(child))).unwrap();
+            let (has, listed) =
+                client.call(|dev| (CHILDREN.map(|child| dev.has_child(child)), dev.resources())).unwrap();
             assert_eq!(has, core::array::from_fn(|child| self.model.has(hub, child)), "{}", HUBS[hub]);
             // Whatever has taken a child off, the ledger does not keep it.
-            let listed = client.call(|dev| dev.resources()).unwrap();
             let listed: Vec<_> = listed.into_iter().filter(|(_, kind, ..)| *kind == "child").collect();
             let named: Vec<_> = listed.iter().map(|(_, _, what, backend)| (&**what, &**backend)).collect();
             assert_eq!(named, of_hub().map(|child| (child, "core")).collect::<Vec<_>>(), "{}", HUBS[hub]);
