@@ -19,6 +19,9 @@ const CHILDREN: [&str; 4] = ["a", "b", "c", "d"];
 const WAYS: [Departure; 5] =
     [Departure::Orderly, Departure::Vanished, Departure::Failed, Departure::Contained, Departure::LinkDown];
 
+/// Under Miri each takes a second.
+const STEPS: usize = if cfg!(miri) { 8 } else { 40 };
+
 /// Its driver data is the handle itself, so that a test may act as the driver.
 struct Hub;
 
@@ -303,14 +306,14 @@ impl Rig {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 4 } else { 256 },
+        cases: if cfg!(miri) { 2 } else { 256 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
 
     /// P3, P4: a child belongs to the binding of its hub, whoever removes it, and however that ends.
     #[test]
-    fn children_are_those_that_were_added_and_have_not_left(steps in proptest::collection::vec(step(), 1..40)) {
+    fn children_are_those_that_were_added_and_have_not_left(steps in proptest::collection::vec(step(), 1..STEPS)) {
         let mut rig = Rig::new();
         let before = rig.machine.resource_usage();
         for step in &steps {
